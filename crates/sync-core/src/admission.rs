@@ -1,0 +1,335 @@
+//! Admission: what of a stranger's update may enter a document.
+//!
+//! [`Admitted`] is what is known of one document without building it: for each client its clock, what is
+//! deleted, and where each unit lives (how deep, and whether it is itself a shared type). It admits the
+//! largest part of an update that is contiguous and closed under dependencies, takes only what is new,
+//! names what is missing, and hands the rest on in pieces that yrs can apply in bounded time.
+//! All or nothing: an update that is refused leaves no trace. Rules AD1 to AD19 of `docs/protocol.md`.
+
+mod admitted;
+mod pieces;
+
+pub use admitted::Admitted;
+use admitted::{Place, Run};
+
+use crate::lib0::Reader;
+use crate::limits::{MISSING_MAX, TYPE_DEPTH_MAX};
+use crate::update::{
+    ContentKind, Id, InvalidUpdate, Item, Parent, Ranges, Scan, Struct, StructKind, read_struct,
+};
+use bytes::Bytes;
+use pieces::Pieces;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+/// What was taken of an update.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// Updates with what was new, each closed once those before it are applied; of bounded struct count.
+    pub pieces: Vec<Bytes>,
+    /// The first of the IDs that something which was trimmed waits for; empty when nothing was trimmed.
+    pub missing: Vec<Id>,
+}
+
+impl Admission {
+    /// True when nothing was trimmed.
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_empty()
+    }
+}
+
+impl Admitted {
+    /// Takes what can be taken of `update`. On an error nothing was taken.
+    pub fn admit(&mut self, update: &Bytes) -> Result<Admission, InvalidUpdate> {
+        let scan = Scan::new(update)?;
+        let mut walk = Walk::new(self, &scan);
+        walk.run()?;
+        walk.check_for_cycles()?;
+        Ok(walk.finish(update))
+    }
+}
+
+/// Why a section went no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It has structs left and may go on.
+    Open,
+    /// All of its structs were looked at.
+    Done,
+    /// It waits for an ID that this update does not bring.
+    Missing(Id),
+    /// It waits for an ID of another section of this update.
+    Waits { section: usize, id: Id },
+}
+
+/// One client's structs on their way in.
+struct Progress<'a> {
+    client: u64,
+    reader: Reader<'a>,
+    /// Structs not yet looked at.
+    remaining: usize,
+    /// Clock of the next struct.
+    clock: u32,
+    /// First clock that is not known, counting what this update has brought so far.
+    known: u32,
+    known_before: u32,
+    runs: Vec<Run>,
+    end: End,
+    /// Sections that wait for clocks of this one, the lowest clock first.
+    waiters: BinaryHeap<Reverse<(u32, usize)>>,
+}
+
+struct Walk<'r, 'u> {
+    admitted: &'r mut Admitted,
+    scan: &'u Scan<'u>,
+    sections: Vec<Progress<'u>>,
+    by_client: Vec<(u64, usize)>,
+    pieces: Pieces<'u>,
+}
+
+/// What a section does next.
+enum Step {
+    Next,
+    Stop(End),
+}
+
+impl<'r, 'u> Walk<'r, 'u> {
+    fn new(admitted: &'r mut Admitted, scan: &'u Scan<'u>) -> Self {
+        let sections: Vec<Progress<'u>> = scan
+            .sections
+            .iter()
+            .map(|section| {
+                let known = admitted.clock(section.client);
+                Progress {
+                    client: section.client,
+                    reader: Reader::at(scan.bytes, section.start),
+                    remaining: section.count,
+                    clock: section.clock,
+                    known,
+                    known_before: known,
+                    runs: Vec::new(),
+                    end: End::Open,
+                    waiters: BinaryHeap::new(),
+                }
+            })
+            .collect();
+        let mut by_client: Vec<_> =
+            sections.iter().enumerate().map(|(index, section)| (section.client, index)).collect();
+        by_client.sort_unstable();
+        let pieces = Pieces::new(scan.bytes, sections.len());
+        Walk { admitted, scan, sections, by_client, pieces }
+    }
+
+    /// Takes structs section by section until nothing can be taken any more.
+    fn run(&mut self) -> Result<(), InvalidUpdate> {
+        let mut ready: Vec<usize> = (0..self.sections.len()).rev().collect();
+        while let Some(index) = ready.pop() {
+            let end = loop {
+                match self.step(index)? {
+                    Step::Next => self.wake(index, &mut ready),
+                    Step::Stop(end) => break end,
+                }
+            };
+            if let End::Waits { section, id } = end
+                && let Some(other) = self.sections.get_mut(section)
+            {
+                other.waiters.push(Reverse((id.clock, index)));
+            }
+            if let Some(section) = self.sections.get_mut(index) {
+                section.end = end;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at one struct of a section.
+    fn step(&mut self, index: usize) -> Result<Step, InvalidUpdate> {
+        let Some(section) = self.sections.get(index) else { return Ok(Step::Stop(End::Done)) };
+        if section.remaining == 0 {
+            return Ok(Step::Stop(End::Done));
+        }
+        let (client, known) = (section.client, section.known);
+        let mut reader = section.reader;
+        let start = reader.position();
+        let read = read_struct(&mut reader, section.clock)?;
+        if read.end() > known && !matches!(read.kind, StructKind::Skip) {
+            if read.clock > known {
+                return Ok(Step::Stop(End::Missing(Id { client, clock: known })));
+            }
+            let place = match self.place(index, &read)? {
+                Ok(place) => place,
+                Err(end) => return Ok(Step::Stop(end)),
+            };
+            self.pieces.push(index, client, &read, known - read.clock, start..reader.position())?;
+            if let Some(section) = self.sections.get_mut(index) {
+                Run::append(&mut section.runs, known, place);
+                section.known = read.end();
+            }
+        } else {
+            self.pieces.skipped();
+        }
+        if let Some(section) = self.sections.get_mut(index) {
+            section.reader = reader;
+            section.clock = read.end();
+            section.remaining -= 1;
+        }
+        Ok(Step::Next)
+    }
+
+    fn wake(&mut self, index: usize, ready: &mut Vec<usize>) {
+        let Some(section) = self.sections.get_mut(index) else { return };
+        while let Some(Reverse((clock, waiter))) = section.waiters.peek().copied() {
+            if clock >= section.known {
+                break;
+            }
+            section.waiters.pop();
+            ready.push(waiter);
+        }
+    }
+
+    /// Where a struct would live, or why it has to wait.
+    fn place(&self, index: usize, read: &Struct<'_>) -> Result<Result<Place, End>, InvalidUpdate> {
+        let item = match &read.kind {
+            StructKind::Item(item) => item,
+            StructKind::Gc | StructKind::Skip => return Ok(Ok(Place::Gc)),
+        };
+        let explicit = match item.parent {
+            Some(Parent::Item(id)) => Some(id),
+            _ => None,
+        };
+        for id in [item.origin, item.right_origin, explicit].into_iter().flatten() {
+            if let Some(end) = self.waits_for(index, id) {
+                return Ok(Err(end));
+            }
+        }
+        self.place_of_item(item).map(Ok)
+    }
+
+    fn waits_for(&self, index: usize, id: Id) -> Option<End> {
+        match self.section_of(id.client) {
+            Some((_, section)) if id.clock < section.known => None,
+            // A section that waits for its own future is a circle of one.
+            Some((other, _)) if other == index => Some(End::Waits { section: index, id }),
+            Some((_, section)) if section.end == End::Done => Some(End::Missing(id)),
+            Some((other, _)) => Some(End::Waits { section: other, id }),
+            None if id.clock < self.admitted.clock(id.client) => None,
+            None => Some(End::Missing(id)),
+        }
+    }
+
+    fn section_of(&self, client: u64) -> Option<(usize, &Progress<'u>)> {
+        let found = self.by_client.binary_search_by_key(&client, |(client, _)| *client).ok()?;
+        let (_, index) = self.by_client.get(found)?;
+        Some((*index, self.sections.get(*index)?))
+    }
+
+    /// The place of a known ID.
+    fn place_of(&self, id: Id) -> Place {
+        match self.section_of(id.client) {
+            Some((_, section)) if id.clock >= section.known_before => Run::find(&section.runs, id.clock),
+            _ => self.admitted.place(id),
+        }
+    }
+
+    /// Where an item lives whose dependencies are known (rules AD14 and AD15).
+    fn place_of_item(&self, item: &Item<'_>) -> Result<Place, InvalidUpdate> {
+        let depth = match item.parent {
+            Some(Parent::Root) => 1,
+            Some(Parent::Item(id)) => match self.place_of(id) {
+                Place::Type(depth) => depth + 1,
+                // The parent is gone: Yjs and yrs collect the item at once.
+                Place::Deleted(_) | Place::Gc => return Ok(Place::Gc),
+                Place::Value(_) => return Err(InvalidUpdate::Parent),
+            },
+            None => {
+                let neighbours = [item.origin, item.right_origin];
+                let mut deepest = 0;
+                for id in neighbours.into_iter().flatten() {
+                    match self.place_of(id) {
+                        Place::Gc => return Ok(Place::Gc),
+                        Place::Type(depth) | Place::Deleted(depth) | Place::Value(depth) => {
+                            deepest = deepest.max(depth);
+                        }
+                    }
+                }
+                deepest
+            }
+        };
+        match item.kind {
+            ContentKind::Type if depth > TYPE_DEPTH_MAX => Err(InvalidUpdate::TypeDepth),
+            ContentKind::Type => Ok(Place::Type(depth)),
+            ContentKind::Deleted => Ok(Place::Deleted(depth)),
+            ContentKind::String | ContentKind::Value => Ok(Place::Value(depth)),
+        }
+    }
+
+    /// Sections that wait for each other in a circle can never be applied by anyone (rule AD13).
+    /// Each section waits for one other at most, so each is visited once.
+    fn check_for_cycles(&self) -> Result<(), InvalidUpdate> {
+        let mut visited_from: Vec<Option<usize>> = vec![None; self.sections.len()];
+        for start in 0..self.sections.len() {
+            let mut at = start;
+            while let Some(End::Waits { section, .. }) = self.sections.get(at).map(|section| section.end) {
+                match visited_from.get_mut(at) {
+                    Some(Some(from)) if *from == start => return Err(InvalidUpdate::Cycle),
+                    Some(visit @ None) => *visit = Some(start),
+                    _ => break,
+                }
+                at = section;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes everything final: the new state, the pieces, and what is missing.
+    fn finish(self, update: &Bytes) -> Admission {
+        let Walk { admitted, scan, sections, mut pieces, .. } = self;
+        let mut missing: Vec<Id> = Vec::new();
+        for section in sections {
+            match section.end {
+                End::Open | End::Done => {}
+                End::Missing(id) | End::Waits { id, .. } => missing.push(id),
+            }
+            admitted.advance(section.client, section.known, section.runs);
+        }
+        let deletes = take_deletes(admitted, &scan.deletes, &mut missing);
+        missing.sort_unstable();
+        missing.dedup();
+        missing.truncate(MISSING_MAX);
+        let intact = missing.is_empty() && deletes.intact && scan.is_canonical;
+        let pieces = pieces.finish(update, intact, &deletes.new);
+        Admission { pieces, missing }
+    }
+}
+
+struct TakenDeletes {
+    new: BTreeMap<u64, Ranges>,
+    /// True when every deletion as written was new, and none was written twice.
+    intact: bool,
+}
+
+/// Takes the deletions that name known clocks; what they name beyond is missing (rule AD16).
+fn take_deletes(admitted: &mut Admitted, written: &[(u64, u32, u32)], missing: &mut Vec<Id>) -> TakenDeletes {
+    let mut by_client: BTreeMap<u64, Vec<(u32, u32)>> = BTreeMap::new();
+    let mut first_unknown: BTreeMap<u64, u32> = BTreeMap::new();
+    for (client, start, end) in written.iter().copied() {
+        let known = admitted.clock(client);
+        if end > known && end > start {
+            first_unknown.entry(client).or_insert(known);
+        }
+        by_client.entry(client).or_default().push((start, end.min(known)));
+    }
+    missing.extend(first_unknown.into_iter().map(|(client, clock)| Id { client, clock }));
+    let mut units_written = 0u64;
+    let mut units_new = 0u64;
+    let mut new = BTreeMap::new();
+    for (client, ranges) in by_client {
+        units_written += ranges.iter().map(|(start, end)| u64::from(end.saturating_sub(*start))).sum::<u64>();
+        let fresh = admitted.delete(client, Ranges::normalized(ranges));
+        units_new += fresh.iter().map(|(start, end)| u64::from(end - start)).sum::<u64>();
+        if !fresh.is_empty() {
+            new.insert(client, fresh);
+        }
+    }
+    TakenDeletes { new, intact: units_written == units_new }
+}

@@ -1,0 +1,123 @@
+//! What is known of a document without building it.
+
+use crate::state_vector::StateVector;
+use crate::update::{Id, Ranges};
+use std::collections::BTreeMap;
+
+/// The admitted state of one document: per client its clock, its deletions, and where its units live.
+/// A text of any length by one client takes one run; a list of records takes a few for each record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Admitted {
+    clients: BTreeMap<u64, Client>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Client {
+    clock: u32,
+    runs: Vec<Run>,
+    deleted: Ranges,
+}
+
+/// Where a unit lives. Depth 1 is directly in a root type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A value or text at this depth.
+    Value(u16),
+    /// A shared type at this depth.
+    Type(u16),
+    /// Something deleted and collected that still has its place at this depth.
+    Deleted(u16),
+    /// Collected with its parent: there is no place any more.
+    Gc,
+}
+
+/// Units from `start` to the next run's start live in the same place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Run {
+    start: u32,
+    place: Place,
+}
+
+impl Run {
+    /// Adds units from `start` on.
+    pub(super) fn append(runs: &mut Vec<Run>, start: u32, place: Place) {
+        if runs.last().is_none_or(|last| last.place != place) {
+            runs.push(Run { start, place });
+        }
+    }
+
+    /// The place of `clock`. Clocks before the first run do not occur; they would be collected ones.
+    pub(super) fn find(runs: &[Run], clock: u32) -> Place {
+        let after = runs.partition_point(|run| run.start <= clock);
+        after.checked_sub(1).and_then(|index| runs.get(index)).map_or(Place::Gc, |run| run.place)
+    }
+}
+
+impl Admitted {
+    /// Nothing is known yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The first clock of `client` that is not known.
+    pub fn clock(&self, client: u64) -> u32 {
+        self.clients.get(&client).map_or(0, |known| known.clock)
+    }
+
+    /// True when this ID is known.
+    pub fn knows(&self, id: Id) -> bool {
+        id.clock < self.clock(id.client)
+    }
+
+    /// True when nothing was ever admitted.
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// All clocks.
+    pub fn state_vector(&self) -> StateVector {
+        self.clients.iter().map(|(client, known)| (*client, known.clock)).collect()
+    }
+
+    /// Each client's deletions.
+    pub fn deletes(&self) -> impl Iterator<Item = (u64, &Ranges)> {
+        self.clients.iter().map(|(client, known)| (*client, &known.deleted)).filter(|(_, d)| !d.is_empty())
+    }
+
+    /// True when everything that `other` deletes is deleted here too.
+    pub fn covers_deletes_of(&self, other: &Admitted) -> bool {
+        let none = Ranges::default();
+        other.deletes().all(|(client, deleted)| {
+            self.clients.get(&client).map_or(&none, |known| &known.deleted).covers(deleted)
+        })
+    }
+
+    /// Bytes of memory that this takes, about.
+    pub fn memory_bytes(&self) -> usize {
+        self.clients
+            .values()
+            .map(|client| 80 + client.runs.len() * size_of::<Run>() + client.deleted.len() * 8)
+            .sum()
+    }
+
+    pub(super) fn place(&self, id: Id) -> Place {
+        self.clients.get(&id.client).map_or(Place::Gc, |known| Run::find(&known.runs, id.clock))
+    }
+
+    pub(super) fn advance(&mut self, client: u64, clock: u32, runs: Vec<Run>) {
+        if runs.is_empty() {
+            return;
+        }
+        let known = self.clients.entry(client).or_default();
+        known.clock = clock;
+        runs.into_iter().for_each(|run| Run::append(&mut known.runs, run.start, run.place));
+    }
+
+    /// Deletes ranges of known clocks and returns those that were not deleted before.
+    pub(super) fn delete(&mut self, client: u64, ranges: Ranges) -> Ranges {
+        let Some(known) = self.clients.get_mut(&client) else { return Ranges::default() };
+        let new = ranges.without(&known.deleted);
+        known.deleted.extend(&new);
+        new
+    }
+}

@@ -1,0 +1,98 @@
+//! Awareness updates of y-protocols: checked, bounded, otherwise opaque.
+
+use crate::code::Code;
+use crate::lib0::{ReadError, Reader, write_buffer, write_uint};
+use crate::limits::{AWARENESS_BYTES_MAX, AWARENESS_ENTRIES_MAX, CLIENT_ID_END};
+
+/// One client's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Client ID that the sender gave itself.
+    pub client: u64,
+    /// Counts up with each change.
+    pub clock: u32,
+    /// JSON text; `null` when the client has gone.
+    pub state: String,
+}
+
+impl Entry {
+    /// True when this entry says that the client has gone.
+    pub fn is_gone(&self) -> bool {
+        self.state == "null"
+    }
+}
+
+/// Reads an awareness update.
+pub fn decode(bytes: &[u8]) -> Result<Vec<Entry>, Code> {
+    if bytes.len() > AWARENESS_BYTES_MAX {
+        return Err(Code::AwarenessTooLarge);
+    }
+    let mut reader = Reader::new(bytes);
+    let count = reader.count(3).map_err(|_| Code::InvalidAwareness)?;
+    if count > AWARENESS_ENTRIES_MAX {
+        return Err(Code::AwarenessTooLarge);
+    }
+    let entries: Result<Vec<Entry>, ReadError> = (0..count).map(|_| entry(&mut reader)).collect();
+    match entries {
+        Ok(entries) if reader.is_empty() => Ok(entries),
+        _ => Err(Code::InvalidAwareness),
+    }
+}
+
+fn entry(reader: &mut Reader<'_>) -> Result<Entry, ReadError> {
+    let client = reader.uint()?;
+    let clock = reader.uint32()?;
+    let state = reader.string()?.to_owned();
+    if client >= CLIENT_ID_END {
+        return Err(ReadError::Number);
+    }
+    // Yjs clients parse the state; what is not JSON would throw in each of them.
+    serde_json::from_str::<serde_json::Value>(&state).map_err(|_| ReadError::Utf8)?;
+    Ok(Entry { client, clock, state })
+}
+
+/// Writes an awareness update.
+pub fn encode<'a>(entries: impl ExactSizeIterator<Item = &'a Entry>) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_uint(&mut out, entries.len() as u64);
+    for entry in entries {
+        write_uint(&mut out, entry.client);
+        write_uint(&mut out, u64::from(entry.clock));
+        write_buffer(&mut out, entry.state.as_bytes());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn aw1_an_awareness_update_reads_back() {
+        let entries = vec![
+            Entry { client: 7, clock: 1, state: "{\"name\":\"Ada\"}".into() },
+            Entry { client: (1 << 53) - 1, clock: 0, state: "null".into() },
+        ];
+        let decoded = decode(&encode(entries.iter()));
+        assert_eq!(decoded.as_deref(), Ok(entries.as_slice()));
+        assert!(decoded.is_ok_and(|entries| entries.iter().filter(|e| e.is_gone()).count() == 1));
+    }
+
+    #[test]
+    fn aw2_what_is_too_large_or_no_json_is_refused_with_its_code() {
+        assert_eq!(decode(&[0x80, 0x80, 0x80, 0x80, 0x01, 0x00]), Err(Code::InvalidAwareness));
+        assert_eq!(decode(&vec![0; AWARENESS_BYTES_MAX + 1]), Err(Code::AwarenessTooLarge));
+        let many = vec![Entry { client: 1, clock: 1, state: "{}".into() }; AWARENESS_ENTRIES_MAX + 1];
+        assert_eq!(decode(&encode(many.iter())), Err(Code::AwarenessTooLarge));
+        let no_json = [Entry { client: 1, clock: 1, state: "{".into() }];
+        assert_eq!(decode(&encode(no_json.iter())), Err(Code::InvalidAwareness));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_decoding_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = decode(&bytes);
+        }
+    }
+}

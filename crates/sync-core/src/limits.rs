@@ -1,0 +1,72 @@
+//! Every limit of the protocol and of the machines, each with its reason.
+//!
+//! A limit that is hit is reported to whoever hit it, with a code from [`crate::code::Code`].
+
+/// Largest WebSocket frame, in bytes. Longer messages travel in fragments, so that one large document
+/// does not hold up the small messages of others behind it for longer than a frame takes.
+pub const FRAME_BYTES_MAX: usize = 1 << 20;
+
+/// Largest message after reassembly, in bytes: one update of the largest size and its envelope.
+pub const MESSAGE_BYTES_MAX: usize = UPDATE_BYTES_MAX + 4096;
+
+/// Largest update, in bytes. A SyncStep2 carries a whole document: real ones reach a few MB.
+pub const UPDATE_BYTES_MAX: usize = 16 << 20;
+
+/// Largest document name, in bytes of UTF-8 (`docs/protocol.md`, "Names").
+pub const DOCUMENT_NAME_BYTES_MAX: usize = 512;
+
+/// Largest name of a root type, map key, element, format or subdocument, in bytes of UTF-8.
+/// Applications use URLs and paths as keys; nobody needs more, and each key is kept in memory.
+pub const KEY_BYTES_MAX: usize = 16 << 10;
+
+/// First number that is no client ID. Yjs client IDs are JavaScript integers below 2^53; yrs reads 2^53
+/// itself as 0, which would be a second name for client 0.
+pub const CLIENT_ID_END: u64 = 1 << 53;
+
+/// First number that is no clock: yrs subtracts clocks as `i32`.
+pub const CLOCK_END: u32 = 1 << 31;
+
+/// Deepest nesting of arrays and maps inside one JSON-like value. yrs decodes values recursively.
+pub const VALUE_DEPTH_MAX: usize = 64;
+
+/// Deepest nesting of shared types. yrs deletes and drops them recursively.
+pub const TYPE_DEPTH_MAX: u16 = 256;
+
+/// Structs in one piece that admission hands on. yrs takes quadratic time and memory for many
+/// contiguous structs in one transaction: 260,000 take 5 s, in batches of about 500 0.06 s (2026-11).
+pub const PIECE_STRUCTS_MAX: usize = 512;
+
+/// Missing IDs that admission names; more would not change the question that is asked.
+pub const MISSING_MAX: usize = 16;
+
+/// Documents open on one connection. Each costs the relay a member entry of about 200 bytes.
+pub const CHANNELS_MAX: usize = 4096;
+
+/// Updates a room has admitted and not yet committed, in bytes. Above it the relay stops reading
+/// pushes for the room until the store catches up; TCP then slows the senders.
+pub const UNCOMMITTED_BYTES_MAX: usize = 8 << 20;
+
+/// Updates in one batch of one room, in bytes: bounds the size of a log row and of a fan-out message.
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// Recent batches a room keeps in memory for members that are behind, in bytes. A member that is
+/// further behind is served from the log.
+pub const RING_BYTES_MAX: usize = 1 << 20;
+
+/// Awareness entries of one connection of the y-websocket door. A client owns one; proxies may own more.
+pub const AWARENESS_ENTRIES_MAX: usize = 64;
+
+/// One awareness message, in bytes. Cursors and names take a few hundred.
+pub const AWARENESS_BYTES_MAX: usize = 64 << 10;
+
+/// Updates a replica holds back because something before them is missing, in bytes. Above it they are
+/// dropped (they stay at the relay or on disk) and the replica asks for everything that it lacks.
+pub const HELD_BYTES_MAX: usize = 32 << 20;
+
+/// Bytes of one `Push`: outbox rows are merged up to this size. Below the frame limit, so that a
+/// backlog is acknowledged piece by piece and a lost connection repeats little.
+pub const PUSH_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes pushed and not yet acknowledged on one channel, so that a device with a long backlog does not
+/// fill the socket's buffers.
+pub const PUSHED_BYTES_MAX: usize = 1 << 20;

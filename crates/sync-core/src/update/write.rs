@@ -1,0 +1,84 @@
+//! Writing updates out of parts of others.
+
+use super::InvalidUpdate;
+use super::content::{ANY, DELETED, STRING, skip_any, utf16_len};
+use super::delete_set::Ranges;
+use super::structs::{GC, SKIP, Struct, StructKind};
+use crate::lib0::{Reader, write_uint};
+
+/// Writes the head of a section.
+pub(crate) fn write_section_head(out: &mut Vec<u8>, count: usize, client: u64, clock: u32) {
+    write_uint(out, count as u64);
+    write_uint(out, client);
+    write_uint(out, u64::from(clock));
+}
+
+/// Writes one client's deleted ranges.
+pub(crate) fn write_delete_ranges(out: &mut Vec<u8>, client: u64, ranges: &Ranges) {
+    write_uint(out, client);
+    write_uint(out, ranges.len() as u64);
+    for (start, end) in ranges.iter() {
+        write_uint(out, u64::from(start));
+        write_uint(out, u64::from(end - start));
+    }
+}
+
+/// Writes what remains of `read` after its first `offset` units (`0 < offset < len`), as Yjs does: the
+/// unit before the cut becomes the origin. A surrogate pair that is cut leaves U+FFFD.
+pub(crate) fn trimmed(client: u64, read: &Struct<'_>, offset: u32) -> Result<Vec<u8>, InvalidUpdate> {
+    let mut out = Vec::new();
+    let rest = read.len.checked_sub(offset).ok_or(InvalidUpdate::Clock)?;
+    let item = match &read.kind {
+        StructKind::Gc | StructKind::Skip => {
+            out.push(if matches!(read.kind, StructKind::Gc) { GC } else { SKIP });
+            write_uint(&mut out, u64::from(rest));
+            return Ok(out);
+        }
+        StructKind::Item(item) => item,
+    };
+    out.push(item.rest_info());
+    write_uint(&mut out, client);
+    write_uint(&mut out, u64::from(read.clock + offset - 1));
+    if let Some(right) = item.right_origin {
+        write_uint(&mut out, right.client);
+        write_uint(&mut out, u64::from(right.clock));
+    }
+    let mut content = Reader::new(item.content);
+    match item.rest_info() & 0x1f {
+        DELETED => write_uint(&mut out, u64::from(rest)),
+        STRING => write_string_rest(&mut out, content.string()?, offset)?,
+        ANY => {
+            content.uint()?;
+            for _ in 0..offset {
+                skip_any(&mut content)?;
+            }
+            write_uint(&mut out, u64::from(rest));
+            let remaining = content.remaining();
+            out.extend_from_slice(content.take(remaining)?);
+        }
+        // Every other content has length 1 and cannot be cut.
+        _ => return Err(InvalidUpdate::Form),
+    }
+    Ok(out)
+}
+
+fn write_string_rest(out: &mut Vec<u8>, text: &str, offset: u32) -> Result<(), InvalidUpdate> {
+    let mut units = 0;
+    for (at, char) in text.char_indices() {
+        if units == offset {
+            let rest = text.get(at..).unwrap_or("");
+            write_uint(out, rest.len() as u64);
+            out.extend_from_slice(rest.as_bytes());
+            return Ok(());
+        }
+        units += utf16_len(char.encode_utf8(&mut [0; 4]))?;
+        if units > offset {
+            let rest = text.get(at + char.len_utf8()..).unwrap_or("");
+            write_uint(out, (rest.len() + '\u{fffd}'.len_utf8()) as u64);
+            out.extend_from_slice("\u{fffd}".as_bytes());
+            out.extend_from_slice(rest.as_bytes());
+            return Ok(());
+        }
+    }
+    Err(InvalidUpdate::Clock)
+}
