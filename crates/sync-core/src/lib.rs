@@ -15,7 +15,7 @@ pub mod lib0;
 pub mod limits;
 pub mod protocol;
 // pub mod replica;
-// pub mod room;
+pub mod room;
 pub mod state_vector;
 pub mod update;
 pub mod y_protocol;
