@@ -8,13 +8,13 @@
 
 pub mod admission;
 pub mod awareness;
-// pub mod client;
+pub mod client;
 pub mod code;
 pub mod document_name;
 pub mod lib0;
 pub mod limits;
 pub mod protocol;
-// pub mod replica;
+pub mod replica;
 pub mod room;
 pub mod state_vector;
 pub mod update;

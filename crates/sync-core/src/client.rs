@@ -1,0 +1,324 @@
+//! A device's client: many replicas on one connection.
+//!
+//! Frames come in and go out here; all messages of one turn leave in one frame. It decides when to say
+//! what, never when to connect: it is told of connections and of the time.
+
+use crate::code::Code;
+use crate::limits::FRAME_BYTES_MAX;
+use crate::protocol::{self, ClientMessage, Reassembly, RelayMessage};
+use crate::replica::{Link, Persist, Replica, ReplicaEffect};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Names an open replica of this client; it is also its channel on every connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplicaId(pub u32);
+
+/// What the client asks of its owner, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Write to the device's store. Neither this nor sending waits for the other.
+    Persist(ReplicaId, Persist),
+    /// Send a frame on the connection.
+    Send(Bytes),
+    /// A document's content changed.
+    Changed(ReplicaId),
+    /// A document's status changed.
+    Status(ReplicaId),
+    /// Close the connection, for this reason; `None` when nothing is wrong.
+    Close(Option<Code>),
+}
+
+/// Silence after which a client asks whether the relay is still there, in milliseconds. Below the 30 s
+/// after which many proxies and phones drop an idle connection.
+pub const PING_AFTER_MS: u64 = 20_000;
+
+/// Further silence after which the connection counts as lost, in milliseconds.
+pub const LOST_AFTER_MS: u64 = 10_000;
+
+/// How long a document that was refused for a transient reason waits before it is opened again.
+pub const REOPEN_AFTER_MS: u64 = 5_000;
+
+/// Shortest and longest bound of the wait before a connection is tried again, in milliseconds.
+const BACKOFF_MS: std::ops::RangeInclusive<u64> = 250..=30_000;
+
+/// How long to wait before connection attempt `attempt` (0 is the first after a loss): full jitter, a
+/// uniform part of a bound that doubles (Brooker, "Exponential Backoff and Jitter", AWS 2015).
+/// `random` is uniform over all of `u64`.
+pub fn backoff_ms(attempt: u32, random: u64) -> u64 {
+    let doubled = BACKOFF_MS.start().saturating_mul(1 << attempt.min(16));
+    let bound = doubled.min(*BACKOFF_MS.end());
+    random % (bound + 1)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Connection {
+    None,
+    /// Hello was sent.
+    Greeting,
+    /// The relay said welcome; frames may have this size.
+    Live {
+        frame_bytes_max: usize,
+    },
+}
+
+/// Many replicas on one connection.
+pub struct Client {
+    replicas: BTreeMap<ReplicaId, Replica>,
+    next_replica: u32,
+    connection: Connection,
+    reassembly: Reassembly,
+    lineage: Option<u64>,
+    /// Messages of this turn.
+    outgoing: Vec<u8>,
+    heard_ms: u64,
+    pinged: bool,
+    reopen_ms: Option<u64>,
+    /// Earliest time of the next connection, told by a relay that went away.
+    return_ms: u64,
+    effects: Vec<Effect>,
+    /// Replicas whose content or status changed in this turn; told once.
+    changed: BTreeSet<ReplicaId>,
+    status: BTreeSet<ReplicaId>,
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Client::new()
+    }
+}
+
+impl Client {
+    /// A client without documents or connection.
+    pub fn new() -> Self {
+        Client {
+            replicas: BTreeMap::new(),
+            next_replica: 0,
+            connection: Connection::None,
+            reassembly: Reassembly::default(),
+            lineage: None,
+            outgoing: Vec::new(),
+            heard_ms: 0,
+            pinged: false,
+            reopen_ms: None,
+            return_ms: 0,
+            effects: Vec::new(),
+            changed: BTreeSet::new(),
+            status: BTreeSet::new(),
+        }
+    }
+
+    /// The name for the next replica, to make it with.
+    pub fn next_id(&self) -> ReplicaId {
+        ReplicaId(self.next_replica)
+    }
+
+    /// Takes a replica in that was made with [`Client::next_id`], and opens it when connected.
+    pub fn add(&mut self, mut replica: Replica) -> ReplicaId {
+        let id = ReplicaId(self.next_replica);
+        self.next_replica += 1;
+        if self.connection != Connection::None {
+            replica.connected(self.lineage);
+        }
+        self.replicas.insert(id, replica);
+        self.settle(id);
+        id
+    }
+
+    /// Closes a document. What the relay has not acknowledged stays on disk.
+    pub fn remove(&mut self, id: ReplicaId) -> Option<Replica> {
+        let replica = self.replicas.remove(&id)?;
+        if matches!(replica.link(), Link::Opening | Link::Live | Link::Refused(_)) {
+            self.say(&ClientMessage::Close { channel: id.0 });
+        }
+        Some(replica)
+    }
+
+    /// An open replica, for reading.
+    pub fn replica(&self, id: ReplicaId) -> Option<&Replica> {
+        self.replicas.get(&id)
+    }
+
+    /// All open replicas.
+    pub fn replicas(&self) -> impl Iterator<Item = (ReplicaId, &Replica)> {
+        self.replicas.iter().map(|(id, replica)| (*id, replica))
+    }
+
+    /// Runs something on a replica and takes up what it asks for.
+    pub fn with<T>(&mut self, id: ReplicaId, run: impl FnOnce(&mut Replica) -> T) -> Option<T> {
+        let result = self.replicas.get_mut(&id).map(run);
+        self.settle(id);
+        result
+    }
+
+    /// True when the relay has said welcome.
+    pub fn is_live(&self) -> bool {
+        matches!(self.connection, Connection::Live { .. })
+    }
+
+    /// Earliest time of the next connection, in milliseconds since 1970.
+    pub fn return_ms(&self) -> u64 {
+        self.return_ms
+    }
+
+    /// A connection is there: greets, and opens every document in the same frame.
+    pub fn connected(&mut self, token: String, now_ms: u64) {
+        self.connection = Connection::Greeting;
+        self.reassembly = Reassembly::default();
+        (self.heard_ms, self.pinged) = (now_ms, false);
+        self.say(&ClientMessage::Hello { version: protocol::VERSION, token });
+        let lineage = self.lineage;
+        self.for_each(|replica| replica.connected(lineage));
+    }
+
+    /// The connection is gone.
+    pub fn disconnected(&mut self) {
+        self.connection = Connection::None;
+        self.outgoing.clear();
+        self.for_each(Replica::disconnected);
+    }
+
+    /// A frame came. What is wrong with it ends the connection, and nothing else.
+    pub fn frame(&mut self, frame: Bytes, now_ms: u64) {
+        if self.connection == Connection::None {
+            return;
+        }
+        (self.heard_ms, self.pinged) = (now_ms, false);
+        let messages = self.reassembly.take(frame).and_then(|whole| match whole {
+            Some(whole) => RelayMessage::read_all(&whole),
+            None => Ok(Vec::new()),
+        });
+        let outcome = messages
+            .and_then(|messages| messages.into_iter().try_for_each(|message| self.message(message, now_ms)));
+        if let Err(code) = outcome {
+            self.effects.push(Effect::Close(Some(code)));
+        }
+    }
+
+    fn message(&mut self, message: RelayMessage, now_ms: u64) -> Result<(), Code> {
+        match message {
+            RelayMessage::Welcome { lineage, frame_bytes_max, .. } => {
+                let frame_bytes_max = usize::try_from(frame_bytes_max).unwrap_or(FRAME_BYTES_MAX);
+                self.connection = Connection::Live { frame_bytes_max: frame_bytes_max.min(FRAME_BYTES_MAX) };
+                self.lineage = Some(lineage);
+                self.for_each(|replica| replica.welcomed(lineage));
+            }
+            RelayMessage::Opened { channel, access, epoch, resume, .. } => {
+                self.on(channel, |replica| replica.opened(access, epoch, resume));
+            }
+            RelayMessage::Updates { channel, through, updates } => {
+                self.on(channel, |replica| {
+                    if let Err(code) = replica.received(through, updates) {
+                        replica.refused(code);
+                    }
+                });
+            }
+            RelayMessage::Ack { channel, number, sequence } => {
+                self.on(channel, |replica| replica.acknowledged(number, sequence));
+            }
+            RelayMessage::Need { channel, state_vector } => {
+                self.on(channel, |replica| replica.needed(&state_vector));
+            }
+            RelayMessage::Refused { channel, code, .. } => {
+                self.on(channel, |replica| replica.refused(code));
+                if code.is_transient() {
+                    self.reopen_ms.get_or_insert(now_ms + REOPEN_AFTER_MS);
+                }
+            }
+            RelayMessage::GoAway { after_ms } => {
+                self.return_ms = now_ms.saturating_add(after_ms);
+                self.effects.push(Effect::Close(None));
+            }
+            RelayMessage::Error { code, .. } => return Err(code),
+            RelayMessage::Pong { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Time has passed: asks a silent relay whether it is there, gives up on a lost one, and opens
+    /// documents again that were refused for a while. To be called about once a second.
+    pub fn tick(&mut self, now_ms: u64) {
+        if self.connection == Connection::None {
+            return;
+        }
+        let silence_ms = now_ms.saturating_sub(self.heard_ms);
+        if silence_ms >= PING_AFTER_MS + LOST_AFTER_MS {
+            self.effects.push(Effect::Close(Some(Code::Timeout)));
+        } else if silence_ms >= PING_AFTER_MS && !self.pinged {
+            self.pinged = true;
+            self.say(&ClientMessage::Ping { nonce: 0 });
+        }
+        if self.reopen_ms.is_some_and(|at| at <= now_ms) {
+            self.reopen_ms = None;
+            let lineage = self.lineage;
+            self.for_each(|replica| {
+                if matches!(replica.link(), Link::Refused(code) if code.is_transient()) {
+                    replica.disconnected();
+                    replica.connected(lineage);
+                }
+            });
+        }
+    }
+
+    /// Takes the effects so far: what to write in its order, what changed, then frames in their order.
+    pub fn drain(&mut self) -> Vec<Effect> {
+        self.effects.extend(std::mem::take(&mut self.changed).into_iter().map(Effect::Changed));
+        self.effects.extend(std::mem::take(&mut self.status).into_iter().map(Effect::Status));
+        self.flush();
+        std::mem::take(&mut self.effects)
+    }
+
+    fn flush(&mut self) {
+        if self.outgoing.is_empty() {
+            return;
+        }
+        let frame_bytes_max = match self.connection {
+            Connection::Live { frame_bytes_max } => frame_bytes_max,
+            _ => FRAME_BYTES_MAX,
+        };
+        let frame = Bytes::from(std::mem::take(&mut self.outgoing));
+        self.effects.extend(protocol::split(frame, frame_bytes_max).into_iter().map(Effect::Send));
+    }
+
+    fn say(&mut self, message: &ClientMessage) {
+        if self.connection != Connection::None {
+            message.write(&mut self.outgoing);
+            // A frame's worth is enough: what is sent together must be reassembled together.
+            if self.outgoing.len() > FRAME_BYTES_MAX / 2 {
+                self.flush();
+            }
+        }
+    }
+
+    /// Messages for a channel that was closed meanwhile are late, not wrong.
+    fn on(&mut self, channel: u32, run: impl FnOnce(&mut Replica)) {
+        self.with(ReplicaId(channel), run);
+    }
+
+    fn for_each(&mut self, mut run: impl FnMut(&mut Replica)) {
+        let ids: Vec<ReplicaId> = self.replicas.keys().copied().collect();
+        for id in ids {
+            self.with(id, &mut run);
+        }
+    }
+
+    /// Takes up what a replica asks for.
+    fn settle(&mut self, id: ReplicaId) {
+        let Some(replica) = self.replicas.get_mut(&id) else { return };
+        for effect in replica.drain() {
+            match effect {
+                ReplicaEffect::Persist(persist) => self.effects.push(Effect::Persist(id, persist)),
+                ReplicaEffect::Send(message) => self.say(&message),
+                ReplicaEffect::Changed => {
+                    self.changed.insert(id);
+                }
+                ReplicaEffect::Status => {
+                    self.status.insert(id);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

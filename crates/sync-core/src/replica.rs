@@ -1,0 +1,457 @@
+//! A replica: one open copy of a document on a device.
+//!
+//! It owns the yrs document, what is known of it, the outbox, and its place on the connection. Everything
+//! that enters the document passes admission first; everything that this device made stays in the outbox
+//! until the relay has acknowledged it. Rules RP1 to RP12 of `docs/protocol.md`.
+
+mod outbox;
+
+use outbox::Outbox;
+pub use outbox::{OutboxRow, RowId, Unsent};
+
+use crate::admission::Admitted;
+use crate::code::Code;
+use crate::document_name::DocumentName;
+use crate::limits::HELD_BYTES_MAX;
+use crate::protocol::{Access, ClientMessage, Cursor, Position, Resume};
+use crate::state_vector::StateVector;
+use crate::update::{EMPTY, Id};
+use bytes::Bytes;
+use yrs::block::ClientID;
+use yrs::updates::decoder::Decode;
+use yrs::{Doc, OffsetKind, Options, ReadTxn, Transact, TransactionMut, Update};
+
+/// A yrs document with every option set: positions in UTF-16 units as in JavaScript, deleted content
+/// collected, and no clean-up of formats, which would delete things that no update carries.
+pub fn new_doc(client_id: u64) -> Doc {
+    Doc::with_options(Options {
+        client_id: ClientID::new(client_id % crate::limits::CLIENT_ID_END),
+        guid: "".into(),
+        collection_id: None,
+        offset_kind: OffsetKind::Utf16,
+        skip_gc: false,
+        auto_load: false,
+        should_load: true,
+        cleanup_formatting: false,
+    })
+}
+
+/// What a device has stored of a document.
+#[derive(Debug, Default)]
+pub struct Stored {
+    /// Where its knowledge of the relay's commits ends.
+    pub cursor: Option<Cursor>,
+    /// Snapshot and updates that came from the relay, or went there, in any order.
+    pub received: Vec<Bytes>,
+    /// Edits that the relay has not acknowledged.
+    pub outbox: Vec<OutboxRow>,
+}
+
+/// What loading found that it could not use. The rows stay where they are.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct LoadReport {
+    /// Positions in [`Stored::received`] of rows that cannot be read.
+    pub unreadable_received: Vec<usize>,
+    /// Rows of the outbox that cannot be read: set aside, never sent.
+    pub unreadable_outbox: Vec<RowId>,
+    /// True when some rows build on others that are not there; they wait in memory.
+    pub has_gap: bool,
+}
+
+/// Where a replica stands with the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// No connection, or the document is not open on it.
+    Closed,
+    /// The relay has not answered yet.
+    Opening,
+    /// Edits go out and come in.
+    Live,
+    /// The relay takes no edits for this document. They are kept.
+    Refused(Code),
+}
+
+/// What a device must write. The cursor is stored together with what it covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Persist {
+    /// A new edit: a row of the outbox, strict.
+    Edit(OutboxRow),
+    /// Updates from the relay, and the cursor that covers them.
+    Received {
+        /// v1 updates; may be empty when only the cursor moved.
+        updates: Vec<Bytes>,
+        /// Everything up to here is known; `None` leaves the stored cursor as it is.
+        cursor: Option<Cursor>,
+    },
+    /// Rows that are durable at the relay: they leave the outbox and join what was received.
+    Acknowledged {
+        /// Which.
+        rows: Vec<RowId>,
+        /// A commit that has them.
+        sequence: u64,
+    },
+}
+
+/// One thing a replica asks of its owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReplicaEffect {
+    /// Write to the device's store.
+    Persist(Persist),
+    /// Send on the connection.
+    Send(ClientMessage),
+    /// The document's content changed.
+    Changed,
+    /// The status changed.
+    Status,
+}
+
+/// One open copy of a document.
+pub struct Replica {
+    name: DocumentName,
+    doc: Doc,
+    admitted: Admitted,
+    /// Updates of sibling tabs or of the store that build on something not here yet.
+    held: Vec<(Bytes, Vec<Id>)>,
+    held_bytes: usize,
+    outbox: Outbox,
+    cursor: Option<Cursor>,
+    channel: u32,
+    link: Link,
+    /// Lineage of the connection's relay, from its welcome.
+    lineage: u64,
+    /// The epoch that the relay named when it opened the document.
+    epoch: u64,
+    /// The relay was told a state vector, so it leaves out what is in memory but perhaps not on disk:
+    /// the next cursor is stored with the whole document.
+    opened_by_state_vector: bool,
+    effects: Vec<ReplicaEffect>,
+}
+
+impl Replica {
+    /// An empty replica. `client_id` is random below 2^53, never used before; it enters the document with
+    /// the first edit only.
+    pub fn new(name: DocumentName, channel: u32, client_id: u64) -> Self {
+        Replica {
+            name,
+            doc: new_doc(client_id),
+            admitted: Admitted::new(),
+            held: Vec::new(),
+            held_bytes: 0,
+            outbox: Outbox::default(),
+            cursor: None,
+            channel,
+            link: Link::Closed,
+            lineage: 0,
+            epoch: 0,
+            opened_by_state_vector: false,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Fills an empty replica with what the device has stored. Asks for nothing to be written.
+    pub fn load(&mut self, stored: Stored) -> LoadReport {
+        let mut report = LoadReport::default();
+        for (index, update) in stored.received.iter().enumerate() {
+            if self.take_or_hold(update).is_err() {
+                report.unreadable_received.push(index);
+            }
+        }
+        for row in stored.outbox {
+            if self.take_or_hold(&row.update).is_ok() {
+                self.outbox.push(row);
+            } else {
+                report.unreadable_outbox.push(row.id);
+            }
+        }
+        report.has_gap = !self.held.is_empty();
+        // A cursor promises that everything before it is here. When rows are gone it does not hold.
+        let is_whole = !report.has_gap && report.unreadable_received.is_empty();
+        self.cursor = stored.cursor.filter(|_| is_whole);
+        self.effects.clear();
+        report
+    }
+
+    /// The document's name.
+    pub fn name(&self) -> &DocumentName {
+        &self.name
+    }
+
+    /// The document, for reading and observing. Writing goes through [`Replica::edit`].
+    pub fn doc(&self) -> &Doc {
+        &self.doc
+    }
+
+    /// Where the replica stands with the relay.
+    pub fn link(&self) -> Link {
+        self.link
+    }
+
+    /// What the relay has not acknowledged.
+    pub fn unsent(&self) -> Unsent {
+        self.outbox.unsent()
+    }
+
+    /// The newest row of the outbox: what is awaited when everything made so far is to be acknowledged.
+    pub fn last_row(&self) -> Option<RowId> {
+        self.outbox.last()
+    }
+
+    /// True when every row up to `row` is acknowledged.
+    pub fn is_acknowledged(&self, row: RowId) -> bool {
+        self.outbox.first().is_none_or(|first| first > row)
+    }
+
+    /// Where the device's knowledge of the relay's commits ends.
+    pub fn cursor(&self) -> Option<Cursor> {
+        self.cursor
+    }
+
+    /// What is known of the document.
+    pub fn admitted(&self) -> &Admitted {
+        &self.admitted
+    }
+
+    /// The whole document as one update, for snapshots and exports.
+    pub fn encode(&self) -> Bytes {
+        self.doc.transact().encode_diff_v1(&yrs::StateVector::default()).into()
+    }
+
+    /// Runs `edit` in one transaction and puts what it changed into the outbox. yrs cannot roll back, so
+    /// `edit` must check before it writes.
+    pub fn edit<T>(&mut self, now_ms: u64, edits: u32, edit: impl FnOnce(&mut TransactionMut<'_>) -> T) -> T {
+        let (result, update) = {
+            let mut transaction = self.doc.transact_mut();
+            let result = edit(&mut transaction);
+            (result, Bytes::from(transaction.encode_update_v1()))
+        };
+        if update.as_ref() != EMPTY {
+            self.add_own(update, edits, now_ms);
+        }
+        result
+    }
+
+    fn add_own(&mut self, update: Bytes, edits: u32, now_ms: u64) {
+        // What yrs made is always admitted; the property tests hold it to that.
+        let admission = self.admitted.admit(&update);
+        debug_assert!(admission.is_ok_and(|admission| admission.is_complete()), "own edits are admitted");
+        let row = OutboxRow { id: self.outbox.next_id(), update, edits, made_ms: now_ms };
+        self.outbox.push(row.clone());
+        self.effects.push(ReplicaEffect::Persist(Persist::Edit(row)));
+        self.effects.push(ReplicaEffect::Changed);
+        self.effects.push(ReplicaEffect::Status);
+        self.pump();
+    }
+
+    /// An edit of another tab of this device, which that tab has stored and will push.
+    pub fn sibling_edit(&mut self, update: &Bytes) -> Result<(), Code> {
+        self.take_or_hold(update)
+    }
+
+    /// Takes over rows of a tab that is gone: their content may be here already.
+    pub fn adopt(&mut self, rows: Vec<OutboxRow>) -> Vec<RowId> {
+        let mut unreadable = Vec::new();
+        for row in rows {
+            if self.take_or_hold(&row.update).is_ok() {
+                self.outbox.push(row);
+            } else {
+                unreadable.push(row.id);
+            }
+        }
+        self.effects.push(ReplicaEffect::Status);
+        self.pump();
+        unreadable
+    }
+
+    /// Admits and applies an update. What cannot be applied yet is held back.
+    fn take_or_hold(&mut self, update: &Bytes) -> Result<(), Code> {
+        let missing = self.take(update)?;
+        if !missing.is_empty() {
+            self.hold(update.clone(), missing);
+        }
+        self.retry_held();
+        Ok(())
+    }
+
+    /// Admits and applies what can be; answers what is missing for the rest.
+    fn take(&mut self, update: &Bytes) -> Result<Vec<Id>, Code> {
+        let admission = self.admitted.admit(update).map_err(|invalid| invalid.code())?;
+        for piece in &admission.pieces {
+            self.apply(piece)?;
+        }
+        if !admission.pieces.is_empty() {
+            self.effects.push(ReplicaEffect::Changed);
+        }
+        Ok(admission.missing)
+    }
+
+    /// A transaction of its own for each piece: one for many is quadratic in yrs.
+    fn apply(&mut self, piece: &Bytes) -> Result<(), Code> {
+        let update = Update::decode_v1(piece).map_err(|_| Code::InvalidUpdate)?;
+        self.doc.transact_mut().apply_update(update).map_err(|_| Code::InvalidUpdate)
+    }
+
+    fn hold(&mut self, update: Bytes, missing: Vec<Id>) {
+        self.held_bytes += update.len();
+        self.held.push((update, missing));
+        while self.held_bytes > HELD_BYTES_MAX && !self.held.is_empty() {
+            let (dropped, _) = self.held.remove(0);
+            self.held_bytes -= dropped.len();
+            // It is still at the relay or on disk; the next opening asks by state vector.
+            self.cursor = None;
+        }
+    }
+
+    fn retry_held(&mut self) {
+        loop {
+            let admitted = &self.admitted;
+            let ready =
+                self.held.iter().position(|(_, missing)| missing.iter().any(|id| admitted.knows(*id)));
+            let Some(index) = ready else { return };
+            let (update, _) = self.held.swap_remove(index);
+            self.held_bytes -= update.len();
+            if let Ok(missing) = self.take(&update)
+                && !missing.is_empty()
+            {
+                self.hold(update, missing);
+            }
+        }
+    }
+
+    /// The connection is there: opens the document on it.
+    pub fn connected(&mut self, lineage: Option<u64>) {
+        if let Link::Refused(_) = self.link {
+            return;
+        }
+        self.lineage = lineage.unwrap_or(self.lineage);
+        let position = match self.cursor {
+            Some(cursor) => Position::Cursor(cursor),
+            None => Position::StateVector(self.admitted.state_vector()),
+        };
+        self.open(position);
+    }
+
+    fn open(&mut self, position: Position) {
+        self.set_link(Link::Opening);
+        self.opened_by_state_vector = matches!(position, Position::StateVector(_));
+        let (channel, document) = (self.channel, self.name.clone());
+        self.effects.push(ReplicaEffect::Send(ClientMessage::Open { channel, document, position }));
+    }
+
+    /// The relay's history has a name, which the welcome tells.
+    pub fn welcomed(&mut self, lineage: u64) {
+        self.lineage = lineage;
+    }
+
+    /// The relay has answered `Open`.
+    pub fn opened(&mut self, _access: Access, epoch: u64, resume: Resume) {
+        if self.link != Link::Opening {
+            return;
+        }
+        self.epoch = epoch;
+        if let Some(cursor) = self.cursor
+            && cursor.lineage == self.lineage
+            && cursor.epoch != epoch
+        {
+            self.refused(Code::DocumentReset);
+            return;
+        }
+        match resume {
+            Resume::Continues => {
+                self.set_link(Link::Live);
+                self.pump();
+            }
+            Resume::NeedsStateVector => {
+                self.cursor = None;
+                self.open(Position::StateVector(self.admitted.state_vector()));
+            }
+        }
+    }
+
+    /// Commits came from the relay.
+    pub fn received(&mut self, through: u64, updates: Vec<Bytes>) -> Result<(), Code> {
+        if !matches!(self.link, Link::Live | Link::Refused(_)) {
+            return Err(Code::ProtocolViolation);
+        }
+        let mut has_gap = false;
+        for update in &updates {
+            has_gap |= !self.take(update)?.is_empty();
+        }
+        self.retry_held();
+        if has_gap {
+            // The cursor promised something that is not here: ask for everything that is lacking.
+            self.cursor = None;
+            self.effects.push(ReplicaEffect::Persist(Persist::Received { updates, cursor: None }));
+            self.effects.push(ReplicaEffect::Send(ClientMessage::Close { channel: self.channel }));
+            self.outbox.lost();
+            self.open(Position::StateVector(self.admitted.state_vector()));
+            return Ok(());
+        }
+        let first = std::mem::take(&mut self.opened_by_state_vector) && !self.admitted.is_empty();
+        let updates = if first { vec![self.encode()] } else { updates };
+        self.cursor = Some(Cursor { epoch: self.epoch, lineage: self.lineage, sequence: through });
+        self.effects.push(ReplicaEffect::Persist(Persist::Received { updates, cursor: self.cursor }));
+        Ok(())
+    }
+
+    /// The relay has made pushes durable.
+    pub fn acknowledged(&mut self, number: u64, sequence: u64) {
+        let rows = self.outbox.acknowledge(number);
+        if !rows.is_empty() {
+            self.effects.push(ReplicaEffect::Persist(Persist::Acknowledged { rows, sequence }));
+            self.effects.push(ReplicaEffect::Status);
+        }
+        self.pump();
+    }
+
+    /// The relay lacks something: answers with all of the document that it lacks, whoever made it.
+    pub fn needed(&mut self, known: &StateVector) {
+        if self.link != Link::Live {
+            return;
+        }
+        let update = match yrs::StateVector::decode_v1(&known.encode()) {
+            Ok(known) => Bytes::from(self.doc.transact().encode_diff_v1(&known)),
+            Err(_) => self.encode(),
+        };
+        let number = self.outbox.push_all(update.len());
+        self.effects.push(ReplicaEffect::Send(ClientMessage::Have { channel: self.channel, number, update }));
+    }
+
+    /// The relay will not take this document's edits. They stay in the outbox.
+    pub fn refused(&mut self, code: Code) {
+        self.outbox.lost();
+        self.set_link(Link::Refused(code));
+    }
+
+    /// The connection is gone: what was not acknowledged will be pushed again.
+    pub fn disconnected(&mut self) {
+        self.outbox.lost();
+        match self.link {
+            Link::Refused(code) if !code.is_transient() => {}
+            _ => self.set_link(Link::Closed),
+        }
+    }
+
+    fn set_link(&mut self, link: Link) {
+        if self.link != link {
+            self.link = link;
+            self.effects.push(ReplicaEffect::Status);
+        }
+    }
+
+    /// Pushes as much of the outbox as the connection should carry.
+    fn pump(&mut self) {
+        while self.link == Link::Live {
+            let Some((number, update)) = self.outbox.next_push() else { return };
+            let channel = self.channel;
+            self.effects.push(ReplicaEffect::Send(ClientMessage::Push { channel, number, update }));
+        }
+    }
+
+    /// Takes the effects so far, in order.
+    pub fn drain(&mut self) -> Vec<ReplicaEffect> {
+        std::mem::take(&mut self.effects)
+    }
+}
+
+#[cfg(test)]
+mod tests;
