@@ -105,6 +105,21 @@ pub enum ReplicaEffect {
     Status,
 }
 
+/// A relay that was told a state vector asks for what it lacks. Until it has made the answer durable no
+/// cursor may be kept: the next connection would resume by it, and what only this device still has (after
+/// a restored backup: other people's edits and deletions) would never be offered again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Offer {
+    /// Nothing is owed.
+    Settled,
+    /// The relay has not asked yet.
+    Owed,
+    /// The answer is on its way.
+    Sent { number: u64 },
+    /// The answer is durable; no commit has come yet for a cursor to name.
+    Taken,
+}
+
 /// One open copy of a document.
 pub struct Replica {
     name: DocumentName,
@@ -121,9 +136,9 @@ pub struct Replica {
     lineage: u64,
     /// The epoch that the relay named when it opened the document.
     epoch: u64,
-    /// The relay was told a state vector, so it leaves out what is in memory but perhaps not on disk:
-    /// the next cursor is stored with the whole document.
-    opened_by_state_vector: bool,
+    offer: Offer,
+    /// The last commit that came while the offer was open.
+    through: Option<u64>,
     effects: Vec<ReplicaEffect>,
 }
 
@@ -143,7 +158,8 @@ impl Replica {
             link: Link::Closed,
             lineage: 0,
             epoch: 0,
-            opened_by_state_vector: false,
+            offer: Offer::Settled,
+            through: None,
             effects: Vec::new(),
         }
     }
@@ -332,7 +348,9 @@ impl Replica {
 
     fn open(&mut self, position: Position) {
         self.set_link(Link::Opening);
-        self.opened_by_state_vector = matches!(position, Position::StateVector(_));
+        let by_state_vector = matches!(&position, Position::StateVector(known) if !known.is_empty());
+        self.offer = if by_state_vector { Offer::Owed } else { Offer::Settled };
+        self.through = None;
         let (channel, document) = (self.channel, self.name.clone());
         self.effects.push(ReplicaEffect::Send(ClientMessage::Open { channel, document, position }));
     }
@@ -369,8 +387,9 @@ impl Replica {
 
     /// Commits came from the relay.
     pub fn received(&mut self, through: u64, updates: Vec<Bytes>) -> Result<(), Code> {
-        if !matches!(self.link, Link::Live | Link::Refused(_)) {
-            return Err(Code::ProtocolViolation);
+        if self.link == Link::Opening {
+            // Sent before the relay knew that this channel was opened anew; the new opening covers it.
+            return Ok(());
         }
         let mut has_gap = false;
         for update in &updates {
@@ -386,11 +405,26 @@ impl Replica {
             self.open(Position::StateVector(self.admitted.state_vector()));
             return Ok(());
         }
-        let first = std::mem::take(&mut self.opened_by_state_vector) && !self.admitted.is_empty();
-        let updates = if first { vec![self.encode()] } else { updates };
-        self.cursor = Some(Cursor { epoch: self.epoch, lineage: self.lineage, sequence: through });
-        self.effects.push(ReplicaEffect::Persist(Persist::Received { updates, cursor: self.cursor }));
+        if self.offer == Offer::Settled {
+            self.cursor = Some(Cursor { epoch: self.epoch, lineage: self.lineage, sequence: through });
+            self.effects.push(ReplicaEffect::Persist(Persist::Received { updates, cursor: self.cursor }));
+        } else {
+            self.effects.push(ReplicaEffect::Persist(Persist::Received { updates, cursor: None }));
+            self.through = Some(through);
+            self.settle_offer();
+        }
         Ok(())
+    }
+
+    /// Once the offer is taken, a cursor stands for everything again. It is stored with the whole
+    /// document: the relay left out what it was told is here, and not all of that need be on disk.
+    fn settle_offer(&mut self) {
+        if let (Offer::Taken, Some(sequence)) = (self.offer, self.through) {
+            self.offer = Offer::Settled;
+            self.cursor = Some(Cursor { epoch: self.epoch, lineage: self.lineage, sequence });
+            let updates = vec![self.encode()];
+            self.effects.push(ReplicaEffect::Persist(Persist::Received { updates, cursor: self.cursor }));
+        }
     }
 
     /// The relay has made pushes durable.
@@ -399,6 +433,10 @@ impl Replica {
         if !rows.is_empty() {
             self.effects.push(ReplicaEffect::Persist(Persist::Acknowledged { rows, sequence }));
             self.effects.push(ReplicaEffect::Status);
+        }
+        if matches!(self.offer, Offer::Sent { number: offered } if offered <= number) {
+            self.offer = Offer::Taken;
+            self.settle_offer();
         }
         self.pump();
     }
@@ -413,6 +451,9 @@ impl Replica {
             Err(_) => self.encode(),
         };
         let number = self.outbox.push_all(update.len());
+        if self.offer == Offer::Owed {
+            self.offer = Offer::Sent { number };
+        }
         self.effects.push(ReplicaEffect::Send(ClientMessage::Have { channel: self.channel, number, update }));
     }
 

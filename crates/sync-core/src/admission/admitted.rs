@@ -1,7 +1,8 @@
 //! What is known of a document without building it.
 
+use crate::lib0::Reader;
 use crate::state_vector::StateVector;
-use crate::update::{Id, Ranges};
+use crate::update::{Id, InvalidUpdate, Ranges, Scan, StructKind, read_struct};
 use std::collections::BTreeMap;
 
 /// The admitted state of one document: per client its clock, its deletions, and where its units live.
@@ -90,6 +91,25 @@ impl Admitted {
         other.deletes().all(|(client, deleted)| {
             self.clients.get(&client).map_or(&none, |known| &known.deleted).covers(deleted)
         })
+    }
+
+    /// True when everything in `update` is here: its structs are known and its deletions made.
+    pub fn covers(&self, update: &[u8]) -> Result<bool, InvalidUpdate> {
+        let scan = Scan::new(update)?;
+        let mut known = scan.deletes.iter().all(|(client, start, end)| {
+            let ranges = Ranges::normalized(vec![(*start, *end)]);
+            ranges.is_empty() || self.clients.get(client).is_some_and(|known| known.deleted.covers(&ranges))
+        });
+        for section in &scan.sections {
+            let mut reader = Reader::at(update, section.start);
+            let mut end = section.clock;
+            for _ in 0..section.count {
+                let read = read_struct(&mut reader, end)?;
+                end = read.end();
+                known &= matches!(read.kind, StructKind::Skip) || end <= self.clock(section.client);
+            }
+        }
+        Ok(known)
     }
 
     /// Bytes of memory that this takes, about.
