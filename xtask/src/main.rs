@@ -1,1 +1,84 @@
-fn main() {}
+//! `cargo xtask`: the menu of the workspace.
+//!
+//! `plan.rs` holds the tables of what `check` and `test` do; a new step is one line there. Every command that is run is
+//! printed first, so that it can be run again by hand.
+
+mod cargo_tool;
+mod command;
+mod consumer;
+mod demo;
+mod end_to_end;
+mod engine;
+mod fuzz;
+mod module;
+mod npm;
+mod package;
+mod plan;
+mod rust;
+mod setup;
+mod step;
+mod system_package;
+mod workspace;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The menu of the Tidewell workspace")]
+struct Menu {
+    #[command(subcommand)]
+    choice: Choice,
+}
+
+#[derive(Subcommand)]
+enum Choice {
+    /// Install what building and testing need: system packages, Rust targets, drivers, npm dependencies
+    Setup,
+    /// What a commit must pass: formatting, lints, types, the core's tests (under three minutes when warm)
+    Check {
+        /// Run only the steps of these names
+        #[arg(long, value_name = "NAME")]
+        only: Vec<String>,
+    },
+    /// Everything, set-up included: the tests of every part, in every engine
+    Test {
+        /// Run only the steps of these names
+        #[arg(long, value_name = "NAME")]
+        only: Vec<String>,
+    },
+    /// Build the relay and the demo application, and serve them on this machine
+    Demo,
+    /// Build the npm package into target/npm and try it in a throw-away project
+    Pack,
+    /// Feed hostile bytes to the parts that read what strangers send
+    Fuzz {
+        /// For how long, each target
+        #[arg(long, default_value_t = 5)]
+        minutes: u64,
+        /// Only this target
+        #[arg(long)]
+        target: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    choose(Menu::parse().choice).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn choose(choice: Choice) -> Result<ExitCode> {
+    match choice {
+        Choice::Setup => setup::everything()?,
+        Choice::Check { only } => return step::run("check", plan::CHECK, &only),
+        Choice::Test { only } => return step::run("test", plan::TEST, &only),
+        Choice::Demo => demo::serve()?,
+        Choice::Pack => consumer::pack_and_try()?,
+        Choice::Fuzz { minutes, target } => fuzz::run(Duration::from_secs(60 * minutes), target.as_deref())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

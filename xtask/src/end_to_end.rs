@@ -1,0 +1,35 @@
+//! Tests from outside, with Node's own test runner: the package in real browsers, and whatever else talks to the relay.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use crate::command::command;
+use crate::step::Outcome;
+use crate::{engine, npm, package, workspace};
+
+/// The package in a real browser.
+pub(crate) fn browser() -> Result<Outcome> {
+    package::build()?;
+    run("tests/browser")
+}
+
+/// Runs the `*.test.mjs` of a folder.
+fn run(folder: &str) -> Result<Outcome> {
+    npm::install("tests")?;
+    let mut files: Vec<PathBuf> = fs::read_dir(workspace::path(folder))?
+        .map(|entry| Ok(PathBuf::from(folder).join(entry?.file_name())))
+        .collect::<Result<_>>()?;
+    files.retain(|path| path.to_string_lossy().ends_with(".test.mjs"));
+    files.sort();
+    if files.is_empty() {
+        bail!("{folder} has no *.test.mjs");
+    }
+    // A folder is not given to Node as such: version 20 looks into it, later ones take it for a test.
+    let node = command("node")
+        .line("--test --test-reporter=spec")
+        .variable("TIDEWELL_CHROMIUM", engine::chromium()?);
+    files.iter().fold(node, |node, file| node.argument(file)).run()?;
+    Ok(Outcome::Passed)
+}
