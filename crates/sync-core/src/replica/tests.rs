@@ -1,1 +1,291 @@
+use super::*;
+use crate::limits::{PUSH_BYTES_MAX, PUSHED_BYTES_MAX};
+use yrs::{GetString, Text, WriteTxn};
 
+const LINEAGE: u64 = 7;
+
+fn replica(client_id: u64) -> Replica {
+    Replica::new(DocumentName::parse("a/b").unwrap(), 3, client_id)
+}
+
+/// A replica that the relay has opened, with nothing left to say.
+fn live(client_id: u64) -> Replica {
+    let mut replica = replica(client_id);
+    go_live(&mut replica);
+    replica
+}
+
+fn go_live(replica: &mut Replica) {
+    replica.connected(None);
+    replica.welcomed(LINEAGE);
+    replica.opened(Access::Write, 1, Resume::Continues);
+}
+
+fn types(replica: &mut Replica, text: &str) {
+    replica.edit(1_000, 1, |transaction| {
+        let root = transaction.get_or_insert_text("t");
+        let end = root.len(transaction);
+        root.insert(transaction, end, text);
+    });
+}
+
+fn text(replica: &Replica) -> String {
+    replica.doc().get_or_insert_text("t").get_string(&replica.doc().transact())
+}
+
+fn sent(replica: &mut Replica) -> Vec<ClientMessage> {
+    let send = |effect| match effect {
+        ReplicaEffect::Send(message) => Some(message),
+        _ => None,
+    };
+    replica.drain().into_iter().filter_map(send).collect()
+}
+
+fn persisted(replica: &mut Replica) -> Vec<Persist> {
+    let persist = |effect| match effect {
+        ReplicaEffect::Persist(persist) => Some(persist),
+        _ => None,
+    };
+    replica.drain().into_iter().filter_map(persist).collect()
+}
+
+/// What a device would find after a restart.
+fn stored(effects: Vec<Persist>) -> Stored {
+    let mut stored = Stored::default();
+    for effect in effects {
+        match effect {
+            Persist::Edit(row) => stored.outbox.push(row),
+            Persist::Received { updates, cursor } => {
+                stored.received.extend(updates);
+                stored.cursor = cursor.or(stored.cursor);
+            }
+            Persist::Acknowledged { rows, .. } => {
+                let (gone, kept) = stored.outbox.into_iter().partition(|row| rows.contains(&row.id));
+                let gone: Vec<OutboxRow> = gone;
+                stored.received.extend(gone.into_iter().map(|row| row.update));
+                stored.outbox = kept;
+            }
+        }
+    }
+    stored
+}
+
+#[test]
+fn rp1_an_edit_is_stored_and_sent_in_the_same_turn() {
+    let mut replica = live(1);
+    replica.drain();
+    types(&mut replica, "tide");
+    let effects = replica.drain();
+    assert!(matches!(effects.first(), Some(ReplicaEffect::Persist(Persist::Edit(row))) if row.edits == 1));
+    let pushed = ClientMessage::Push { channel: 3, number: 1, update: replica.encode() };
+    assert_eq!(effects.last(), Some(&ReplicaEffect::Send(pushed)));
+}
+
+#[test]
+fn rp2_rows_leave_the_outbox_only_when_acknowledged_and_are_pushed_again_after_a_loss() {
+    let mut replica = live(1);
+    types(&mut replica, "a");
+    types(&mut replica, "b");
+    replica.disconnected();
+    assert_eq!(replica.unsent().edits, 2);
+    replica.drain();
+    go_live(&mut replica);
+    let messages = sent(&mut replica);
+    assert!(matches!(messages.last(), Some(ClientMessage::Push { number: 1, .. })), "merged: {messages:?}");
+    let last = replica.last_row().unwrap();
+    assert!(!replica.is_acknowledged(last));
+    replica.acknowledged(1, 9);
+    assert!(replica.is_acknowledged(last));
+    assert_eq!(replica.unsent(), Unsent::default());
+}
+
+#[test]
+fn rp3_only_updates_move_the_cursor() {
+    let mut replica = live(1);
+    types(&mut replica, "a");
+    replica.acknowledged(1, 5);
+    assert_eq!(replica.cursor(), None);
+    replica.received(5, Vec::new()).unwrap();
+    assert_eq!(replica.cursor(), Some(Cursor { epoch: 1, lineage: LINEAGE, sequence: 5 }));
+}
+
+#[test]
+fn rp4_the_answer_to_a_need_has_what_others_wrote_too() {
+    let (mut other, mut replica) = (live(1), live(2));
+    types(&mut other, "others ");
+    replica.received(1, vec![other.encode()]).unwrap();
+    types(&mut replica, "mine");
+    replica.drain();
+    replica.needed(&StateVector::default());
+    let messages = sent(&mut replica);
+    let Some(ClientMessage::Have { number: 2, update, .. }) = messages.first() else {
+        panic!("{messages:?}")
+    };
+    let mut fresh = live(3);
+    fresh.received(1, vec![update.clone()]).unwrap();
+    assert_eq!(text(&fresh), "others mine");
+    replica.acknowledged(2, 2);
+    assert_eq!(replica.unsent().edits, 0, "the answer carried the outbox");
+}
+
+#[test]
+fn rp5_an_edit_of_another_tab_that_comes_too_early_is_held_back() {
+    let (mut tab, mut replica) = (live(1), live(2));
+    types(&mut tab, "a");
+    let first = persisted(&mut tab);
+    types(&mut tab, "b");
+    let second = persisted(&mut tab);
+    let update = |effects: &[Persist]| match effects.first() {
+        Some(Persist::Edit(row)) => row.update.clone(),
+        other => panic!("{other:?}"),
+    };
+    replica.sibling_edit(&update(&second)).unwrap();
+    assert_eq!(text(&replica), "");
+    replica.sibling_edit(&update(&first)).unwrap();
+    assert_eq!(text(&replica), "ab");
+}
+
+#[test]
+fn rp6_no_cursor_is_kept_until_what_was_offered_is_durable() {
+    let mut replica = live(1);
+    types(&mut replica, "a");
+    replica.disconnected();
+    replica.drain();
+    replica.connected(None);
+    assert!(matches!(
+        sent(&mut replica).as_slice(),
+        [ClientMessage::Open { position: Position::StateVector(vector), .. }] if !vector.is_empty()
+    ));
+    replica.opened(Access::Write, 1, Resume::Continues);
+    replica.received(4, Vec::new()).unwrap();
+    replica.needed(&StateVector::default());
+    assert_eq!(replica.cursor(), None);
+    let answered = sent(&mut replica).iter().find_map(|message| match message {
+        ClientMessage::Have { number, .. } => Some(*number),
+        _ => None,
+    });
+    replica.acknowledged(answered.unwrap(), 5);
+    assert_eq!(replica.cursor().map(|cursor| cursor.sequence), Some(4));
+    let effects = persisted(&mut replica);
+    assert!(
+        effects.iter().any(|persist| matches!(
+            persist,
+            Persist::Received { updates, cursor: Some(_) } if updates.as_slice() == [replica.encode()]
+        )),
+        "the cursor is stored with the whole document: {effects:?}"
+    );
+}
+
+#[test]
+fn rp7_a_refusal_keeps_the_edits() {
+    let mut replica = live(1);
+    types(&mut replica, "a");
+    replica.refused(Code::InvalidUpdate);
+    types(&mut replica, "b");
+    assert_eq!((replica.link(), replica.unsent().edits), (Link::Refused(Code::InvalidUpdate), 2));
+    replica.disconnected();
+    assert_eq!(replica.link(), Link::Refused(Code::InvalidUpdate), "permanent");
+    let mut waiting = live(2);
+    waiting.refused(Code::StorageUnavailable);
+    waiting.disconnected();
+    assert_eq!(waiting.link(), Link::Closed, "transient");
+}
+
+#[test]
+fn rp8_a_document_that_was_made_anew_is_never_merged_with_the_old_one() {
+    let mut replica = live(1);
+    replica.received(5, Vec::new()).unwrap();
+    replica.disconnected();
+    replica.connected(None);
+    replica.opened(Access::Write, 2, Resume::NeedsStateVector);
+    assert_eq!(replica.link(), Link::Refused(Code::DocumentReset));
+}
+
+#[test]
+fn rp9_rows_in_any_order_load_and_a_gap_voids_the_cursor() {
+    let mut first = live(1);
+    types(&mut first, "a");
+    types(&mut first, "b");
+    first.received(2, Vec::new()).unwrap();
+    first.acknowledged(2, 2);
+    let Stored { mut received, cursor, .. } = stored(persisted(&mut first));
+    received.reverse();
+    let mut again = replica(2);
+    let whole = Stored { cursor, received: received.clone(), outbox: Vec::new() };
+    assert_eq!(again.load(whole), LoadReport::default());
+    assert_eq!((text(&again).as_str(), again.cursor()), ("ab", cursor));
+    assert!(again.drain().is_empty(), "a read-only opening writes nothing");
+    received.pop();
+    let mut holey = replica(3);
+    assert!(holey.load(Stored { cursor, received, outbox: Vec::new() }).has_gap);
+    assert_eq!(holey.cursor(), None);
+}
+
+#[test]
+fn rp10_counts_are_right_after_a_reload_and_unreadable_rows_are_set_aside() {
+    let mut first = live(1);
+    for letter in ["a", "b", "c"] {
+        types(&mut first, letter);
+    }
+    let mut stored = stored(persisted(&mut first));
+    let damaged = RowId(9);
+    let update = Bytes::from_static(&[1, 2, 3]);
+    stored.outbox.push(OutboxRow { id: damaged, update, edits: 1, made_ms: 0 });
+    stored.received.push(Bytes::from_static(&[9]));
+    let mut again = replica(2);
+    let report = again.load(stored);
+    assert_eq!((report.unreadable_outbox, report.unreadable_received), (vec![damaged], vec![0]));
+    assert_eq!((again.unsent().edits, again.unsent().since_ms), (3, Some(1_000)));
+    assert_eq!(text(&again), "abc");
+}
+
+#[test]
+fn rp11_a_long_backlog_goes_out_in_bounded_pieces() {
+    let mut replica = replica(1);
+    let line = "x".repeat(PUSH_BYTES_MAX / 4);
+    for _ in 0..40 {
+        types(&mut replica, &line);
+    }
+    go_live(&mut replica);
+    let mut numbers = 0;
+    while replica.unsent().edits > 0 {
+        let messages = sent(&mut replica);
+        let sizes: Vec<usize> = messages
+            .iter()
+            .filter_map(|message| match message {
+                ClientMessage::Push { update, .. } => Some(update.len()),
+                _ => None,
+            })
+            .collect();
+        assert!(sizes.iter().all(|size| *size <= PUSH_BYTES_MAX + 64), "{sizes:?}");
+        assert!(sizes.iter().sum::<usize>() <= PUSHED_BYTES_MAX + PUSH_BYTES_MAX + 64);
+        assert!(!sizes.is_empty());
+        numbers += sizes.len() as u64;
+        replica.acknowledged(numbers, numbers);
+    }
+    assert!(numbers > 10);
+}
+
+#[test]
+fn rp12_a_commit_with_a_gap_leads_to_a_new_opening_by_state_vector() {
+    let (mut other, mut replica) = (live(1), live(2));
+    types(&mut other, "lost");
+    let known = other.admitted().state_vector();
+    types(&mut other, "b");
+    let gap = crate::update::diff(&other.encode(), &known).unwrap().unwrap();
+    replica.drain();
+    replica.received(2, vec![gap]).unwrap();
+    let messages = sent(&mut replica);
+    assert!(
+        matches!(
+            messages.as_slice(),
+            [ClientMessage::Close { .. }, ClientMessage::Open { position: Position::StateVector(_), .. }]
+        ),
+        "{messages:?}"
+    );
+    replica.received(2, Vec::new()).unwrap();
+    assert_eq!(replica.cursor(), None, "what was on its way before the new opening counts for nothing");
+    replica.opened(Access::Write, 1, Resume::Continues);
+    replica.received(2, vec![other.encode()]).unwrap();
+    assert_eq!((text(&replica).as_str(), replica.cursor().is_some()), ("lostb", true));
+}
