@@ -1,0 +1,133 @@
+//! The SQLite store: the log of updates, and snapshots of it as a verified cache.
+//!
+//! [`Store`] owns the one connection that writes; it is used by one thread. [`Readers`] lend read-only
+//! connections. A commit has reached the disk when it returns (`synchronous=FULL`).
+//! Nothing here ever answers with less than was asked for: a row that is missing is an error.
+
+mod append;
+mod quarantine;
+mod read;
+mod schema;
+mod snapshot;
+
+pub use append::{CommitError, Row};
+pub use quarantine::Quarantined;
+pub use read::{ReadError, Readers, Since, StoredDocument};
+pub use snapshot::{Snapshot, SwapError};
+
+use crate::data_directory::DataDirectory;
+use rusqlite::{Connection, OpenFlags};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use thiserror::Error;
+
+/// The epoch of a document that was never deleted.
+pub const FIRST_EPOCH: u64 = 1;
+
+/// How long a connection waits for another one's lock. Only checkpoints and migrations hold one that
+/// readers or the writer can meet, and only for a moment.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The WAL file shrinks to this when it starts anew, so that one burst does not keep the disk for ever.
+const WAL_BYTES_KEPT: i64 = 64 << 20;
+
+/// Why a store cannot be opened. Nothing in it was changed.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// SQLite cannot open or read the file.
+    #[error("the store cannot be opened: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The file is a database of another program.
+    #[error("the file is a database, but not a Tidewell store")]
+    NotOurs,
+    /// A newer relay has written it.
+    #[error(
+        "the store has schema version {found}, this relay knows versions up to {known}: use a newer relay"
+    )]
+    TooNew {
+        /// Version of the file.
+        found: i64,
+        /// Newest version that this program knows.
+        known: i64,
+    },
+}
+
+/// The store's one writer.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+    path: PathBuf,
+    lineage: u64,
+}
+
+impl Store {
+    /// Opens the store of a data directory, or makes it with `new_lineage` as the name of its history.
+    pub fn open(directory: &DataDirectory, new_lineage: u64) -> Result<Self, OpenError> {
+        let path = directory.store_path();
+        if path.exists() {
+            // A look without a pen first: what is not ours or too new stays as it is, to the byte.
+            schema::check(&open_read_only(&path)?)?;
+        }
+        let mut connection = Connection::open(&path)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let version = schema::check(&connection)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", "ON")?;
+        // Checkpoints run on a timer and on a connection of their own: no commit waits for one.
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
+        schema::migrate(&mut connection, version, new_lineage)?;
+        let lineage: i64 =
+            connection.query_row("SELECT value FROM meta WHERE key = 'lineage'", [], |row| row.get(0))?;
+        let lineage = u64::try_from(lineage).map_err(|_| OpenError::NotOurs)?;
+        Ok(Store { connection, path, lineage })
+    }
+
+    /// The name of this store's history; it changes when history may have been lost.
+    pub fn lineage(&self) -> u64 {
+        self.lineage
+    }
+
+    /// Connections for reading, at most `count` at a time.
+    pub fn readers(&self, count: usize) -> Readers {
+        Readers::new(self.path.clone(), count)
+    }
+
+    /// A connection for checkpoints.
+    pub fn checkpointer(&self) -> Result<Checkpointer, OpenError> {
+        let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        Ok(Checkpointer { connection })
+    }
+}
+
+fn open_read_only(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(connection)
+}
+
+/// Moves what is in the WAL into the main file, without holding up reads or commits.
+#[derive(Debug)]
+pub struct Checkpointer {
+    connection: Connection,
+}
+
+impl Checkpointer {
+    /// Moves what can be moved now.
+    pub fn run(&mut self) -> Result<(), rusqlite::Error> {
+        self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+    }
+}
+
+/// A number for SQLite, which has signed ones. Ours are all below 2^53.
+fn to_sql(number: u64) -> Result<i64, rusqlite::Error> {
+    i64::try_from(number).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! Reading documents and parts of their logs.
+
+use super::{open_read_only, to_sql};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension};
+use std::path::PathBuf;
+use std::sync::Arc;
+use thiserror::Error;
+use tidewell_sync_core::document_name::DocumentName;
+use tokio::sync::Semaphore;
+
+/// Why something cannot be read. It is there, perhaps; it is never taken for empty.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// SQLite or the disk failed.
+    #[error("the store cannot be read: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// Rows do not follow each other.
+    #[error("the log has a gap after sequence {after}")]
+    Gap {
+        /// The last sequence before the gap.
+        after: u64,
+    },
+    /// A number in the store is negative.
+    #[error("the store holds an impossible number")]
+    Number,
+    /// The relay is ending.
+    #[error("the relay is ending")]
+    Ending,
+}
+
+/// All that the store has of one document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredDocument {
+    /// Its incarnation.
+    pub epoch: u64,
+    /// Its last commit.
+    pub sequence: u64,
+    /// The last verified snapshot.
+    pub snapshot: Option<Bytes>,
+    /// Everything up to this sequence is in the snapshot; 0 without one.
+    pub snapshot_sequence: u64,
+    /// The rows after the snapshot.
+    pub tail: Vec<Bytes>,
+    /// True when compaction is not to be tried.
+    pub quarantined: bool,
+}
+
+impl StoredDocument {
+    /// The snapshot and then the tail.
+    pub fn updates(&self) -> impl Iterator<Item = &Bytes> {
+        self.snapshot.iter().chain(&self.tail)
+    }
+}
+
+/// What follows a sequence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Since {
+    /// All rows, through this sequence.
+    Rows {
+        /// The last row's sequence, or the one asked for when nothing follows.
+        through: u64,
+        /// The rows' updates.
+        updates: Vec<Bytes>,
+    },
+    /// The log does not reach back so far any more.
+    Pruned,
+}
+
+/// Read-only connections, opened when first needed.
+#[derive(Debug, Clone)]
+pub struct Readers {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    /// Bounds how many are open.
+    permits: Semaphore,
+}
+
+impl Readers {
+    pub(super) fn new(path: PathBuf, count: usize) -> Self {
+        let shared = Shared { path, idle: Mutex::new(Vec::new()), permits: Semaphore::new(count) };
+        Readers { shared: Arc::new(shared) }
+    }
+
+    /// Reads a document. `None`: it was never written to.
+    pub async fn document(&self, name: DocumentName) -> Result<Option<StoredDocument>, ReadError> {
+        self.read(move |connection| document(connection, &name)).await
+    }
+
+    /// Reads a document's rows after a sequence.
+    pub async fn since(&self, name: DocumentName, after: u64) -> Result<Since, ReadError> {
+        self.read(move |connection| since(connection, &name, after)).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Connection) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let _permit = self.shared.permits.acquire().await.map_err(|_| ReadError::Ending)?;
+        let shared = self.shared.clone();
+        let run = move || {
+            let idle = shared.idle.lock().pop();
+            let mut connection = match idle {
+                Some(connection) => connection,
+                None => open_read_only(&shared.path)?,
+            };
+            let answer = read(&mut connection)?;
+            // A connection that failed is closed instead: the next read starts with a fresh one.
+            shared.idle.lock().push(connection);
+            Ok(answer)
+        };
+        tokio::task::spawn_blocking(run).await.map_err(|_| ReadError::Ending)?
+    }
+}
+
+struct Row {
+    first: u64,
+    sequence: u64,
+    update: Bytes,
+}
+
+fn document(connection: &mut Connection, name: &DocumentName) -> Result<Option<StoredDocument>, ReadError> {
+    // One transaction: a compaction between the statements would otherwise show a gap.
+    let transaction = connection.transaction()?;
+    let head = transaction
+        .prepare_cached("SELECT id, epoch, quarantined IS NOT NULL FROM document WHERE name = ?1")?
+        .query_row([name.as_str()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get(2)?)))
+        .optional()?;
+    let Some((id, epoch, quarantined)) = head else { return Ok(None) };
+    let snapshot = transaction
+        .prepare_cached("SELECT sequence, update_v1 FROM snapshot WHERE document = ?1")?
+        .query_row([id], |row| Ok((row.get::<_, i64>(0)?, bytes(row, 1)?)))
+        .optional()?;
+    let (snapshot_sequence, snapshot) = match snapshot {
+        Some((sequence, update)) => (unsigned(sequence)?, Some(update)),
+        None => (0, None),
+    };
+    let rows = rows_after(&transaction, id, snapshot_sequence)?;
+    let sequence = contiguous(&rows, snapshot_sequence)?;
+    Ok(Some(StoredDocument {
+        epoch: unsigned(epoch)?,
+        sequence,
+        snapshot,
+        snapshot_sequence,
+        tail: rows.into_iter().map(|row| row.update).collect(),
+        quarantined,
+    }))
+}
+
+fn since(connection: &mut Connection, name: &DocumentName, after: u64) -> Result<Since, ReadError> {
+    let transaction = connection.transaction()?;
+    let id: Option<i64> = transaction
+        .prepare_cached("SELECT id FROM document WHERE name = ?1")?
+        .query_row([name.as_str()], |row| row.get(0))
+        .optional()?;
+    let Some(id) = id else { return Ok(Since::Rows { through: after, updates: Vec::new() }) };
+    let rows = rows_after(&transaction, id, after)?;
+    // A row may hold several sequences: the first one may begin at or before `after`, never behind it.
+    if rows.first().is_some_and(|row| row.first > after + 1) {
+        return Ok(Since::Pruned);
+    }
+    let through = match rows.first() {
+        Some(row) => contiguous(&rows, row.first.saturating_sub(1))?,
+        None if snapshot_sequence(&transaction, id)? > after => return Ok(Since::Pruned),
+        None => after,
+    };
+    Ok(Since::Rows { through, updates: rows.into_iter().map(|row| row.update).collect() })
+}
+
+fn snapshot_sequence(connection: &Connection, id: i64) -> Result<u64, ReadError> {
+    let sequence: Option<i64> = connection
+        .prepare_cached("SELECT sequence FROM snapshot WHERE document = ?1")?
+        .query_row([id], |row| row.get(0))
+        .optional()?;
+    unsigned(sequence.unwrap_or(0))
+}
+
+fn rows_after(connection: &Connection, id: i64, after: u64) -> Result<Vec<Row>, ReadError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT first, sequence, update_v1 FROM log WHERE document = ?1 AND sequence > ?2 ORDER BY sequence",
+    )?;
+    let rows = statement.query_map((id, to_sql(after)?), |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, bytes(row, 2)?))
+    })?;
+    rows.map(|row| {
+        let (first, sequence, update) = row?;
+        Ok(Row { first: unsigned(first)?, sequence: unsigned(sequence)?, update })
+    })
+    .collect()
+}
+
+/// Checks that rows follow `after` and each other without a gap; answers with the last sequence.
+fn contiguous(rows: &[Row], after: u64) -> Result<u64, ReadError> {
+    rows.iter().try_fold(after, |after, row| {
+        if row.first == after + 1 && row.sequence >= row.first {
+            Ok(row.sequence)
+        } else {
+            Err(ReadError::Gap { after })
+        }
+    })
+}
+
+fn bytes(row: &rusqlite::Row<'_>, index: usize) -> Result<Bytes, rusqlite::Error> {
+    Ok(Bytes::copy_from_slice(row.get_ref(index)?.as_blob()?))
+}
+
+fn unsigned(number: i64) -> Result<u64, ReadError> {
+    u64::try_from(number).map_err(|_| ReadError::Number)
+}

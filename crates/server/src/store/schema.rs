@@ -1,0 +1,74 @@
+//! The store's schema, its version and its migrations.
+
+use super::OpenError;
+use rusqlite::{Connection, TransactionBehavior};
+
+/// "TDWL": tells our files from other SQLite databases.
+const APPLICATION_ID: i64 = 0x5444_574c;
+
+/// Each entry brings the schema from the version of its index to the next. Never change one that was
+/// released: add another.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE document (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        epoch INTEGER NOT NULL,
+        quarantined TEXT,
+        quarantined_at_ms INTEGER
+    ) STRICT;
+    CREATE TABLE log (
+        document INTEGER NOT NULL REFERENCES document(id),
+        sequence INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL,
+        update_v1 BLOB NOT NULL,
+        PRIMARY KEY (document, sequence)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE snapshot (
+        document INTEGER PRIMARY KEY REFERENCES document(id),
+        sequence INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL,
+        update_v1 BLOB NOT NULL
+    ) STRICT;
+"];
+
+/// The newest schema version that this program knows.
+pub(super) fn newest_version() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// Checks whose file this is and which version it has. Reads only.
+pub(super) fn check(connection: &Connection) -> Result<i64, OpenError> {
+    let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if application != APPLICATION_ID && (tables > 0 || application != 0) {
+        return Err(OpenError::NotOurs);
+    }
+    if version > newest_version() {
+        return Err(OpenError::TooNew { found: version, known: newest_version() });
+    }
+    Ok(version)
+}
+
+/// Brings the schema to the newest version, in one transaction. `lineage` names the history of a store
+/// that is made now.
+pub(super) fn migrate(connection: &mut Connection, version: i64, lineage: u64) -> Result<(), OpenError> {
+    let done = usize::try_from(version).map_err(|_| OpenError::NotOurs)?;
+    let Some(missing) = MIGRATIONS.get(done..).filter(|missing| !missing.is_empty()) else {
+        return Ok(());
+    };
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for migration in missing {
+        transaction.execute_batch(migration)?;
+    }
+    if done == 0 {
+        let lineage = i64::try_from(lineage).map_err(|_| OpenError::NotOurs)?;
+        transaction.execute("INSERT INTO meta (key, value) VALUES ('lineage', ?1)", [lineage])?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    }
+    transaction.pragma_update(None, "user_version", newest_version())?;
+    transaction.commit()?;
+    Ok(())
+}
