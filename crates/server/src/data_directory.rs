@@ -13,7 +13,7 @@ const STORE_FILE: &str = "tidewell.db";
 
 /// A data directory that this process has locked.
 #[derive(Debug)]
-pub struct DataDirectory {
+pub(crate) struct DataDirectory {
     path: PathBuf,
     /// Holds the lock for as long as it is open.
     _lock: File,
@@ -60,7 +60,7 @@ pub enum DataDirectoryError {
 
 impl DataDirectory {
     /// Makes the directory if it is not there, and locks it.
-    pub fn create(path: &Path) -> Result<Self, DataDirectoryError> {
+    pub(crate) fn create(path: &Path) -> Result<Self, DataDirectoryError> {
         if path.exists() && !path.is_dir() {
             return Err(DataDirectoryError::NotADirectory { path: path.to_owned() });
         }
@@ -70,7 +70,7 @@ impl DataDirectory {
     }
 
     /// Locks a directory that holds a store already; makes nothing.
-    pub fn existing(path: &Path) -> Result<Self, DataDirectoryError> {
+    pub(crate) fn existing(path: &Path) -> Result<Self, DataDirectoryError> {
         if !path.join(STORE_FILE).is_file() {
             return Err(DataDirectoryError::Missing { path: path.to_owned() });
         }
@@ -93,7 +93,7 @@ impl DataDirectory {
     }
 
     /// Where the store's file lies.
-    pub fn store_path(&self) -> PathBuf {
+    pub(crate) fn store_path(&self) -> PathBuf {
         self.path.join(STORE_FILE)
     }
 }

@@ -1,8 +1,40 @@
 //! The Tidewell relay: merges, persists and passes on what devices send.
 //!
-//! A room per document ([`tidewell_sync_core`]'s pure state machine) behind a handle; one writer thread
-//! that commits for all rooms at once; one task for each connection. Commit, then speak: what leaves the
-//! relay was made from the store's receipt.
+//! A room for each document ([`tidewell_sync_core`]'s pure state machine) behind a handle; one writer
+//! thread that commits for all rooms at once; one task for each connection. Commit, then speak: what
+//! leaves the relay was made from the store's receipt.
 
-pub mod data_directory;
-pub mod store;
+mod assets;
+mod awareness;
+mod catch_up;
+mod compaction;
+mod compactor;
+mod connection;
+mod connections;
+mod data_directory;
+mod http;
+mod limits;
+mod materializer;
+mod metrics;
+mod options;
+mod origin;
+mod quarantine;
+mod relay;
+mod room_handle;
+mod rooms;
+mod serve;
+mod store;
+mod wake;
+mod writer;
+
+pub use assets::AssetsError;
+pub use data_directory::DataDirectoryError;
+pub use materializer::{MaterializeError, materialize};
+pub use options::{
+    Command, CommandLine, InvalidDuration, LogForm, QuarantineCommand, QuarantineOptions, ServeOptions,
+    parse_duration,
+};
+pub use origin::InvalidOrigin;
+pub use quarantine::{QuarantineError, quarantined, release};
+pub use serve::{Prepared, ServeError, StartError, run};
+pub use store::{CommitError, OpenError, Quarantined};

@@ -1,1 +1,77 @@
-fn main() {}
+//! The `tidewell` program.
+
+use anyhow::Context;
+use clap::Parser;
+use std::process::ExitCode;
+use tidewell_server::{Command, CommandLine, LogForm, QuarantineCommand, ServeOptions};
+use tokio::signal::unix::{SignalKind, signal};
+
+fn main() -> ExitCode {
+    match run(CommandLine::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidewell: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(options) => serve(options),
+        Command::Materialize => Ok(tidewell_server::materialize()?),
+        Command::Quarantine(options) => match options.command {
+            QuarantineCommand::List { data } => {
+                for document in tidewell_server::quarantined(&data)? {
+                    println!("{}\t{}\t{}", document.at_ms, document.reason, document.name);
+                }
+                Ok(())
+            }
+            QuarantineCommand::Release { data, document } => {
+                tidewell_server::release(&data, &document)?;
+                println!("released {document}");
+                Ok(())
+            }
+        },
+    }
+}
+
+fn serve(options: ServeOptions) -> anyhow::Result<()> {
+    start_log(options.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(async {
+        let relay = tidewell_server::Prepared::new(&options)?;
+        let listener = tokio::net::TcpListener::bind(options.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}", options.listen))?;
+        let url = format!("http://{}", listener.local_addr()?);
+        match options.log {
+            LogForm::Text => println!("listening on {url}"),
+            LogForm::Json => tracing::info!(url, "listening"),
+        }
+        tracing::info!("serving loopback only, because there are no tokens");
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let shutdown = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        relay.run(listener, shutdown).await?;
+        anyhow::Ok(())
+    });
+    // Reads of a disk that hangs must not hold up the end.
+    runtime.shutdown_background();
+    served
+}
+
+fn start_log(form: LogForm) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TIDEWELL_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match form {
+        LogForm::Text => log.init(),
+        LogForm::Json => log.json().flatten_event(true).init(),
+    }
+}

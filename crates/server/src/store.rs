@@ -113,13 +113,13 @@ fn open_read_only(path: &Path) -> Result<Connection, rusqlite::Error> {
 
 /// Moves what is in the WAL into the main file, without holding up reads or commits.
 #[derive(Debug)]
-pub struct Checkpointer {
+pub(crate) struct Checkpointer {
     connection: Connection,
 }
 
 impl Checkpointer {
     /// Moves what can be moved now.
-    pub fn run(&mut self) -> Result<(), rusqlite::Error> {
+    pub(crate) fn run(&mut self) -> Result<(), rusqlite::Error> {
         self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
     }
 }

@@ -1,0 +1,209 @@
+//! Compaction: a materializer process makes a snapshot, the relay verifies it, the store takes it.
+//!
+//! The log is the truth and stays until the snapshot has been verified and the history has passed.
+
+use crate::compaction::End;
+use crate::limits::PRUNE_ROWS_MAX;
+use crate::materializer::{CompactError, Pool};
+use crate::metrics::Metrics;
+use crate::room_handle::RoomHandle;
+use crate::store::{ReadError, Readers, Snapshot, StoredDocument, SwapError};
+use crate::writer::{Job, WriterQueue, now_ms};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tidewell_sync_core::admission::Admitted;
+use tidewell_sync_core::document_name::DocumentName;
+use tidewell_sync_core::update::InvalidUpdate;
+use tokio::sync::oneshot;
+
+/// Compacts documents.
+pub(crate) struct Compactor {
+    pool: Pool,
+    readers: Readers,
+    writer: Arc<WriterQueue>,
+    metrics: Arc<Metrics>,
+    history: Duration,
+}
+
+/// Why a compaction failed.
+#[derive(Debug, Error)]
+enum CompactionError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Materializer(#[from] CompactError),
+    #[error(transparent)]
+    Unfaithful(#[from] Unfaithful),
+    #[error(transparent)]
+    Swap(#[from] SwapError),
+    #[error("the relay is ending")]
+    Ending,
+}
+
+/// How a snapshot differs from what it was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum Unfaithful {
+    /// Admission refuses it.
+    #[error("the snapshot is not a valid update: {0}")]
+    Invalid(#[from] InvalidUpdate),
+    /// It builds on something that it does not hold.
+    #[error("the snapshot is incomplete")]
+    Incomplete,
+    /// Other clocks.
+    #[error("the snapshot has another state vector")]
+    StateVector,
+    /// Something that is deleted has come back.
+    #[error("the snapshot lacks deletions")]
+    Deletions,
+}
+
+impl CompactionError {
+    /// The word for the store, if it is the document that is at fault.
+    fn quarantine(&self) -> Option<&'static str> {
+        match self {
+            CompactionError::Materializer(error) => error.quarantine(),
+            CompactionError::Unfaithful(_) => Some("unfaithful"),
+            CompactionError::Read(_) | CompactionError::Swap(_) | CompactionError::Ending => None,
+        }
+    }
+}
+
+impl Compactor {
+    pub(crate) fn new(
+        pool: Pool,
+        readers: Readers,
+        writer: Arc<WriterQueue>,
+        metrics: Arc<Metrics>,
+        history: Duration,
+    ) -> Self {
+        Compactor { pool, readers, writer, metrics, history }
+    }
+
+    /// Compacts a room's document as it is in the store now.
+    pub(crate) async fn compact(self: Arc<Self>, room: Arc<RoomHandle>) {
+        let document = room.document();
+        let end = match self.try_compact(document).await {
+            Ok(snapshot_bytes) => {
+                self.metrics.compactions.increment(1);
+                End::Done { snapshot_bytes }
+            }
+            Err(error) => match error.quarantine() {
+                None => {
+                    tracing::warn!(%document, %error, "compaction failed; it is tried again");
+                    End::Later
+                }
+                Some(reason) => {
+                    tracing::error!(%document, %error, reason, "the document is quarantined: its sync goes on, its compaction does not");
+                    self.quarantine(document, reason).await;
+                    End::Quarantined
+                }
+            },
+        };
+        room.compacted(end);
+    }
+
+    async fn try_compact(&self, document: &DocumentName) -> Result<u64, CompactionError> {
+        let Some(stored) = self.readers.document(document.clone()).await? else { return Ok(0) };
+        let updates: Vec<Bytes> = stored.updates().cloned().collect();
+        let update = self.pool.compact(&updates).await?;
+        let snapshot_bytes = u64::try_from(update.len()).unwrap_or(u64::MAX);
+        let (epoch, sequence) = (stored.epoch, stored.sequence);
+        let verify = {
+            let update = update.clone();
+            move || verify(&stored, &update)
+        };
+        tokio::task::spawn_blocking(verify).await.map_err(|_| CompactionError::Ending)??;
+        let snapshot = Snapshot { document: document.clone(), epoch, sequence, update };
+        let delete_before_ms = self.delete_before_ms();
+        let (done, swapped) = oneshot::channel();
+        self.writer.run(Job::Swap { snapshot, delete_before_ms, done });
+        swapped.await.map_err(|_| CompactionError::Ending)??;
+        Ok(snapshot_bytes)
+    }
+
+    async fn quarantine(&self, document: &DocumentName, reason: &str) {
+        self.metrics.quarantined.increment(1);
+        let (done, written) = oneshot::channel();
+        self.writer.run(Job::Quarantine { document: document.clone(), reason: reason.to_owned(), done });
+        if let Ok(Err(error)) = written.await {
+            // It is tried again after the next load, and will end here again.
+            tracing::warn!(%document, %error, "the quarantine could not be written down");
+        }
+    }
+
+    /// Deletes rows that are covered by snapshots and older than the history.
+    pub(crate) async fn prune(self: Arc<Self>) {
+        loop {
+            let (done, pruned) = oneshot::channel();
+            let delete_before_ms = self.delete_before_ms();
+            self.writer.run(Job::Prune { delete_before_ms, rows_max: PRUNE_ROWS_MAX, done });
+            match pruned.await {
+                Ok(Ok(rows)) if rows == PRUNE_ROWS_MAX => {}
+                Ok(Err(error)) => return tracing::warn!(%error, "old rows could not be deleted"),
+                _ => return,
+            }
+        }
+    }
+
+    fn delete_before_ms(&self) -> u64 {
+        now_ms().saturating_sub(u64::try_from(self.history.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Compares a snapshot with the rows it was made of, by admission alone: the process that made it is not
+/// believed.
+fn verify(stored: &StoredDocument, snapshot: &Bytes) -> Result<(), Unfaithful> {
+    let mut before = Admitted::new();
+    for update in stored.updates() {
+        before.admit(update)?;
+    }
+    let mut after = Admitted::new();
+    if !after.admit(snapshot)?.is_complete() {
+        return Err(Unfaithful::Incomplete);
+    }
+    if after.state_vector() != before.state_vector() {
+        return Err(Unfaithful::StateVector);
+    }
+    // More may be deleted: concurrent map entries delete each other without an update that says so.
+    if !after.covers_deletes_of(&before) {
+        return Err(Unfaithful::Deletions);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use yrs::{Doc, ReadTxn, Text, Transact};
+
+    fn state(doc: &Doc) -> Bytes {
+        doc.transact().encode_diff_v1(&yrs::StateVector::default()).into()
+    }
+
+    #[test]
+    fn a_snapshot_that_lacks_edits_or_deletions_is_unfaithful() {
+        let doc = Doc::new();
+        let text = doc.get_or_insert_text("t");
+        text.push(&mut doc.transact_mut(), "hello");
+        let before = state(&doc);
+        text.remove_range(&mut doc.transact_mut(), 1, 2);
+        let after = state(&doc);
+        let stored = |tail: &Bytes| StoredDocument {
+            epoch: 1,
+            sequence: 1,
+            snapshot: None,
+            snapshot_sequence: 0,
+            tail: vec![tail.clone()],
+            quarantined: false,
+        };
+        assert_eq!(verify(&stored(&after), &after), Ok(()));
+        assert_eq!(verify(&stored(&before), &after), Ok(()), "more deletions are allowed");
+        assert_eq!(verify(&stored(&after), &before), Err(Unfaithful::Deletions));
+        text.push(&mut doc.transact_mut(), "!");
+        assert_eq!(verify(&stored(&state(&doc)), &after), Err(Unfaithful::StateVector));
+        let garbage = Bytes::from_static(&[1, 2, 3]);
+        assert!(matches!(verify(&stored(&after), &garbage), Err(Unfaithful::Invalid(_))));
+    }
+}

@@ -1,0 +1,235 @@
+//! A WebSocket that is read while it is written.
+//!
+//! One batch is on its way out at a time. While the peer is slow to take it the socket is still read, so
+//! that two ends with full buffers do not wait for each other.
+
+use super::End;
+use crate::limits::{CLOSE_WITHIN, FRAMES_AT_ONCE_MAX, PING_AFTER, SILENCE_MAX};
+use crate::metrics::Metrics;
+use crate::wake::Wake;
+use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use bytes::Bytes;
+use futures_util::{Sink, StreamExt};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tidewell_sync_core::code::Code;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// What happened on a socket.
+pub(super) enum Event {
+    /// Frames came, in this order.
+    Frames(Vec<Frame>),
+    /// Rooms have something to collect, or the relay wants to be heard, and nothing is on its way out.
+    Free,
+    /// The connection ends.
+    End(End),
+}
+
+/// What the connection wants of its socket.
+#[derive(Clone, Copy)]
+pub(super) struct Intent {
+    /// Frames are to be read.
+    pub(super) may_read: bool,
+    /// There is more to write as soon as the batch is out.
+    pub(super) has_more: bool,
+}
+
+pub(super) enum Frame {
+    Binary(Bytes),
+    Text,
+}
+
+pub(super) struct Socket {
+    socket: WebSocket,
+    outgoing: VecDeque<Bytes>,
+    is_flushed: bool,
+    /// A ping was sent and nothing has come since.
+    is_pinged: bool,
+    heard_at: Instant,
+    timer: Pin<Box<Sleep>>,
+    /// The peer must have been let in by then.
+    deadline: Option<Instant>,
+    metrics: Arc<Metrics>,
+}
+
+impl Socket {
+    pub(super) fn new(socket: WebSocket, metrics: Arc<Metrics>) -> Self {
+        let now = Instant::now();
+        Socket {
+            socket,
+            outgoing: VecDeque::new(),
+            is_flushed: true,
+            is_pinged: false,
+            heard_at: now,
+            timer: Box::pin(sleep_until(now + PING_AFTER)),
+            deadline: None,
+            metrics,
+        }
+    }
+
+    /// Ends the connection with [`Code::Timeout`] at the deadline; `None` lifts it.
+    pub(super) fn set_deadline(&mut self, deadline: Option<Duration>) {
+        self.deadline = deadline.map(|within| Instant::now() + within);
+        let next = self.deadline.unwrap_or_else(|| self.heard_at + PING_AFTER);
+        self.timer.as_mut().reset(next);
+    }
+
+    /// Puts a frame into the batch that is written next.
+    pub(super) fn send(&mut self, frame: Bytes) {
+        self.metrics.bytes_out.increment(u64::try_from(frame.len()).unwrap_or(0));
+        self.outgoing.push_back(frame);
+        self.is_flushed = false;
+    }
+
+    /// True when everything has been handed to the system.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.is_flushed
+    }
+
+    /// Writes what is to be written and waits for what comes next.
+    pub(super) async fn next(&mut self, wake: &Wake, intent: Intent) -> Event {
+        poll_fn(|context| self.poll_next(context, wake, intent)).await
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>, wake: &Wake, intent: Intent) -> Poll<Event> {
+        wake.register(context);
+        if let Some(after_ms) = wake.return_after_ms() {
+            return Poll::Ready(Event::End(End::Away { after_ms }));
+        }
+        if !self.is_flushed && self.poll_write(context).is_err() {
+            return Poll::Ready(Event::End(End::Gone));
+        }
+        if intent.may_read
+            && let Poll::Ready(event) = self.poll_read(context)
+        {
+            return Poll::Ready(event);
+        }
+        if wake.take_nudge() || (self.is_flushed && (intent.has_more || wake.is_marked())) {
+            return Poll::Ready(Event::Free);
+        }
+        self.poll_timer(context)
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Result<(), axum::Error> {
+        let mut socket = Pin::new(&mut self.socket);
+        while !self.outgoing.is_empty() {
+            match socket.as_mut().poll_ready(context)? {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(()) => {
+                    let Some(frame) = self.outgoing.pop_front() else { break };
+                    socket.as_mut().start_send(Message::Binary(frame))?;
+                }
+            }
+        }
+        if let Poll::Ready(()) = socket.poll_flush(context)? {
+            self.is_flushed = true;
+            if self.outgoing.capacity() > FRAMES_AT_ONCE_MAX {
+                self.outgoing = VecDeque::new();
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        let mut frames = Vec::new();
+        while frames.len() < FRAMES_AT_ONCE_MAX {
+            let frame = match self.socket.poll_next_unpin(context) {
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok(Message::Binary(frame)))) => Frame::Binary(frame),
+                Poll::Ready(Some(Ok(Message::Text(_)))) => Frame::Text,
+                Poll::Ready(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {
+                    self.heard();
+                    continue;
+                }
+                // After a close or an error the stream ends by itself; what came before is still taken.
+                Poll::Ready(Some(Ok(Message::Close(_)))) if !frames.is_empty() => break,
+                Poll::Ready(Some(Err(_))) if !frames.is_empty() => break,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Event::End(end_of(&error))),
+                Poll::Ready(Some(Ok(Message::Close(_))) | None) => {
+                    return Poll::Ready(Event::End(End::Gone));
+                }
+            };
+            if let Frame::Binary(bytes) = &frame {
+                self.metrics.bytes_in.increment(u64::try_from(bytes.len()).unwrap_or(0));
+            }
+            frames.push(frame);
+        }
+        if frames.is_empty() {
+            return Poll::Pending;
+        }
+        self.heard();
+        Poll::Ready(Event::Frames(frames))
+    }
+
+    fn heard(&mut self) {
+        self.heard_at = Instant::now();
+        self.is_pinged = false;
+    }
+
+    /// Asks a silent peer whether it is there, and ends the connection if it does not answer.
+    fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        while self.timer.as_mut().poll(context).is_ready() {
+            let now = Instant::now();
+            if self.deadline.is_some_and(|deadline| now >= deadline) || now >= self.heard_at + SILENCE_MAX {
+                return Poll::Ready(Event::End(Code::Timeout.into()));
+            }
+            if now >= self.heard_at + PING_AFTER && !self.is_pinged && self.is_flushed {
+                self.is_pinged = true;
+                let mut socket = Pin::new(&mut self.socket);
+                let is_ready = matches!(socket.as_mut().poll_ready(context), Poll::Ready(Ok(())));
+                if is_ready && socket.start_send(Message::Ping(Bytes::new())).is_ok() {
+                    self.is_flushed = false;
+                    if self.poll_write(context).is_err() {
+                        return Poll::Ready(Event::End(End::Gone));
+                    }
+                }
+            }
+            let wait = if self.is_pinged { SILENCE_MAX } else { PING_AFTER };
+            let next = (self.heard_at + wait).max(now + Duration::from_secs(1));
+            self.timer.as_mut().reset(self.deadline.map_or(next, |deadline| deadline.min(next)));
+        }
+        Poll::Pending
+    }
+
+    /// Sends what is left and a close, and waits for the peer's own: without that it would never see the
+    /// reason.
+    pub(super) async fn close(mut self, last: impl IntoIterator<Item = Bytes>, code: Code) {
+        last.into_iter().for_each(|frame| self.send(frame));
+        let close = CloseFrame { code: code.close_code(), reason: code.name().into() };
+        let closing = async {
+            let written = poll_fn(|context| match self.poll_write(context) {
+                Ok(()) if !self.is_flushed => Poll::Pending,
+                result => Poll::Ready(result),
+            });
+            if written.await.is_ok() && self.socket.send(Message::Close(Some(close))).await.is_ok() {
+                while let Some(Ok(_)) = self.socket.recv().await {}
+            }
+        };
+        // A peer that does not answer is left; nothing of ours is lost with it.
+        let _ = tokio::time::timeout(CLOSE_WITHIN, closing).await;
+    }
+
+    /// The peer closed: answers its close.
+    pub(super) async fn ended(mut self) {
+        let closing = async { while let Some(Ok(_)) = self.socket.recv().await {} };
+        let _ = tokio::time::timeout(CLOSE_WITHIN, closing).await;
+    }
+}
+
+/// A frame beyond the limit is the one error that the peer can do something about.
+fn end_of(error: &axum::Error) -> End {
+    use std::error::Error;
+    let mut source: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(error) = source {
+        let text = error.to_string();
+        if text.contains("too long") {
+            return Code::FrameTooLarge.into();
+        }
+        source = error.source();
+    }
+    End::Gone
+}

@@ -1,0 +1,317 @@
+//! A client that speaks `tidewell.v1`: many documents on one socket.
+
+use super::socket::{Event, Frame, Intent, Socket};
+use super::{End, unshared};
+use crate::catch_up::catch_up;
+use crate::connections::Registered;
+use crate::limits::{HELLO_WITHIN, OUTGOING_BYTES_MAX, REPLIES_BYTES_MAX, SENT_FRAME_BYTES_MAX};
+use crate::relay::Relay;
+use crate::room_handle::{JoinError, RoomHandle};
+use crate::wake::Wake;
+use crate::writer::now_ms;
+use axum::extract::ws::WebSocket;
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
+use std::borrow::Cow;
+use std::sync::Arc;
+use tidewell_sync_core::code::Code;
+use tidewell_sync_core::document_name::DocumentName;
+use tidewell_sync_core::limits::{CHANNELS_MAX, FRAME_BYTES_MAX, UPDATE_BYTES_MAX};
+use tidewell_sync_core::protocol::{
+    Access, ClientMessage, Position, Reassembly, RelayMessage, Resume, VERSION, split,
+};
+use tidewell_sync_core::room::{MemberId, Outgoing, PushKind};
+
+struct Connection {
+    relay: Arc<Relay>,
+    wake: Arc<Wake>,
+    socket: Socket,
+    channels: FxHashMap<u32, Channel>,
+    reassembly: Reassembly,
+    /// Messages that leave with the next batch.
+    out: Vec<u8>,
+    /// Rooms that took more from this connection than the store has; it is not read meanwhile.
+    full: Vec<Arc<RoomHandle>>,
+    has_pushed: bool,
+    is_welcome: bool,
+    /// Ends with the connection.
+    _registered: Registered,
+}
+
+enum Channel {
+    Open {
+        room: Arc<RoomHandle>,
+        member: MemberId,
+        /// A push was refused: what follows it builds on it and is not taken either.
+        is_refused: bool,
+    },
+    /// It was refused or is to be opened again with a state vector. What is still on its way is dropped.
+    Waiting,
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>) {
+    let wake = Arc::new(Wake::default());
+    let registered = relay.connections.register(wake.clone());
+    let gauge = relay.metrics.connections_tidewell.clone();
+    gauge.increment(1);
+    let mut socket = Socket::new(socket, relay.metrics.clone());
+    socket.set_deadline(Some(HELLO_WITHIN));
+    let mut connection = Connection {
+        relay,
+        wake,
+        socket,
+        channels: FxHashMap::default(),
+        reassembly: Reassembly::default(),
+        out: Vec::new(),
+        full: Vec::new(),
+        has_pushed: false,
+        is_welcome: false,
+        _registered: registered,
+    };
+    let end = connection.run().await;
+    connection.finish(end).await;
+    gauge.decrement(1);
+}
+
+impl Connection {
+    async fn run(&mut self) -> End {
+        loop {
+            let intent = Intent { may_read: self.may_read(), has_more: !self.out.is_empty() };
+            match self.socket.next(&self.wake, intent).await {
+                Event::Frames(frames) => {
+                    for frame in frames {
+                        if let Err(end) = self.frame(frame).await {
+                            return end;
+                        }
+                    }
+                }
+                Event::Free => {}
+                Event::End(end) => return end,
+            }
+            if self.socket.is_flushed() {
+                self.collect().await;
+                self.write();
+            }
+        }
+    }
+
+    /// Reading stops while the store is behind, or while the peer leaves our replies unread.
+    fn may_read(&mut self) -> bool {
+        self.full.retain(|room| room.is_full());
+        let is_store_full = self.has_pushed && self.relay.writer.is_full();
+        self.full.is_empty() && !is_store_full && self.out.len() <= REPLIES_BYTES_MAX
+    }
+
+    async fn frame(&mut self, frame: Frame) -> Result<(), End> {
+        let Frame::Binary(frame) = frame else { return Err(Code::InvalidFrame.into()) };
+        if let Some(messages) = self.reassembly.take(frame)? {
+            for message in ClientMessage::read_all(&messages)? {
+                self.message(message).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn message(&mut self, message: ClientMessage) -> Result<(), End> {
+        match message {
+            ClientMessage::Hello { version, token: _ } => self.hello(version),
+            _ if !self.is_welcome => Err(violation("the first message must be Hello")),
+            ClientMessage::Open { channel, document, position } => {
+                self.open(channel, document, position).await
+            }
+            ClientMessage::Close { channel } => {
+                if let Some(Channel::Open { room, member, .. }) = self.channels.remove(&channel) {
+                    room.leave(member);
+                }
+                Ok(())
+            }
+            ClientMessage::Push { channel, number, update } => {
+                self.push(channel, PushKind::Edit, number, update)
+            }
+            ClientMessage::Have { channel, number, update } => {
+                self.push(channel, PushKind::Answer, number, update)
+            }
+            ClientMessage::Ping { nonce } => {
+                RelayMessage::Pong { nonce }.write(&mut self.out);
+                Ok(())
+            }
+        }
+    }
+
+    fn hello(&mut self, version: u64) -> Result<(), End> {
+        if self.is_welcome {
+            return Err(violation("Hello came twice"));
+        }
+        if version != VERSION {
+            return Err(Code::UnsupportedVersion.into());
+        }
+        self.is_welcome = true;
+        self.socket.set_deadline(None);
+        let size = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+        let welcome = RelayMessage::Welcome {
+            lineage: self.relay.lineage,
+            time_ms: now_ms(),
+            frame_bytes_max: size(FRAME_BYTES_MAX),
+            update_bytes_max: size(UPDATE_BYTES_MAX),
+        };
+        welcome.write(&mut self.out);
+        Ok(())
+    }
+
+    async fn open(&mut self, channel: u32, document: DocumentName, position: Position) -> Result<(), End> {
+        if let Some(Channel::Open { .. }) = self.channels.get(&channel) {
+            return Err(violation("a channel was opened twice"));
+        }
+        if self.channels.len() >= CHANNELS_MAX && !self.channels.contains_key(&channel) {
+            self.refuse(channel, 0, Code::ChannelsExceeded);
+            return Ok(());
+        }
+        let entry = loop {
+            let room = match self.relay.rooms.open(&document).await {
+                Ok(room) => room,
+                Err(code) => {
+                    self.refuse(channel, 0, code);
+                    break Channel::Waiting;
+                }
+            };
+            match room.join(position.clone(), self.wake.clone(), channel) {
+                Ok(joined) => {
+                    self.opened(channel, joined.epoch, joined.sequence, Resume::Continues);
+                    break Channel::Open { room, member: joined.member, is_refused: false };
+                }
+                Err(JoinError::NeedsStateVector { epoch, sequence }) => {
+                    self.opened(channel, epoch, sequence, Resume::NeedsStateVector);
+                    break Channel::Waiting;
+                }
+                Err(JoinError::Evicted) => {}
+            }
+        };
+        self.channels.insert(channel, entry);
+        Ok(())
+    }
+
+    fn opened(&mut self, channel: u32, epoch: u64, sequence: u64, resume: Resume) {
+        let opened = RelayMessage::Opened { channel, access: Access::Write, epoch, sequence, resume };
+        opened.write(&mut self.out);
+    }
+
+    fn refuse(&mut self, channel: u32, number: u64, code: Code) {
+        self.relay.metrics.refused(code);
+        RelayMessage::Refused { channel, number, code }.write(&mut self.out);
+    }
+
+    fn push(&mut self, channel: u32, kind: PushKind, number: u64, update: Bytes) -> Result<(), End> {
+        let Some(entry) = self.channels.get_mut(&channel) else {
+            return Err(violation("a push came on a channel that was never opened"));
+        };
+        let Channel::Open { room, member, is_refused: is_refused @ false } = entry else { return Ok(()) };
+        match room.push(*member, kind, Some(number), &unshared(update)) {
+            Ok(()) => {
+                self.relay.metrics.updates.increment(1);
+                self.has_pushed = true;
+                if room.is_full() && !self.full.iter().any(|full| Arc::ptr_eq(full, room)) {
+                    self.full.push(room.clone());
+                }
+            }
+            Err(invalid) => {
+                *is_refused = true;
+                tracing::debug!(document = %room.document(), %invalid, "an update was refused");
+                self.refuse(channel, number, invalid.code());
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks each marked room what to tell the client, until there is enough to write.
+    async fn collect(&mut self) {
+        let mut marked = self.wake.take().into_iter();
+        for channel in marked.by_ref() {
+            let Some(Channel::Open { room, member, .. }) = self.channels.get(&channel) else { continue };
+            let (room, member) = (room.clone(), *member);
+            let outgoing = room.collect(member);
+            self.tell(channel, &room, member, outgoing).await;
+            if self.out.len() >= OUTGOING_BYTES_MAX {
+                break;
+            }
+        }
+        self.wake.put_back(marked);
+    }
+
+    async fn tell(&mut self, channel: u32, room: &Arc<RoomHandle>, member: MemberId, outgoing: Outgoing) {
+        if let Some(ready) = outgoing.ready {
+            let (through, updates) = (ready.through, ready.updates);
+            RelayMessage::Updates { channel, through, updates }.write(&mut self.out);
+        }
+        if let Some(behind) = outgoing.behind {
+            match catch_up(room, &self.relay.readers, behind).await {
+                Ok(ready) => {
+                    let through = room.caught_up(member, ready.through);
+                    let updates = ready.parts.to_vec();
+                    RelayMessage::Updates { channel, through, updates }.write(&mut self.out);
+                }
+                Err(error) => {
+                    tracing::error!(document = %room.document(), %error, "a catch-up failed");
+                    room.leave(member);
+                    self.channels.insert(channel, Channel::Waiting);
+                    self.refuse(channel, 0, Code::LoadFailed);
+                    return;
+                }
+            }
+        }
+        if let Some(ack) = outgoing.ack {
+            let (number, sequence) = (ack.number(), ack.sequence());
+            RelayMessage::Ack { channel, number, sequence }.write(&mut self.out);
+        }
+        if let Some(state_vector) = outgoing.need {
+            RelayMessage::Need { channel, state_vector }.write(&mut self.out);
+        }
+    }
+
+    /// Puts all messages into the socket's batch.
+    fn write(&mut self) {
+        if !self.out.is_empty() {
+            let messages = Bytes::from(std::mem::take(&mut self.out));
+            split(messages, SENT_FRAME_BYTES_MAX).into_iter().for_each(|frame| self.socket.send(frame));
+        }
+    }
+
+    async fn finish(mut self, end: End) {
+        if let End::Away { .. } = end {
+            // What became durable meanwhile is still told.
+            self.collect().await;
+        }
+        for channel in std::mem::take(&mut self.channels).into_values() {
+            if let Channel::Open { room, member, .. } = channel {
+                room.leave(member);
+            }
+        }
+        match end {
+            End::Gone => self.socket.ended().await,
+            End::Code(code, message) => {
+                self.relay.metrics.refused(code);
+                let message = message.into_owned();
+                RelayMessage::Error { code, message }.write(&mut self.out);
+                self.write();
+                self.socket.close([], code).await;
+            }
+            End::Away { after_ms } => {
+                RelayMessage::GoAway { after_ms }.write(&mut self.out);
+                self.write();
+                self.socket.close([], Code::ShuttingDown).await;
+            }
+        }
+    }
+}
+
+fn violation(what: &'static str) -> End {
+    End::Code(Code::ProtocolViolation, Cow::Borrowed(what))
+}
+
+/// Tells a page of a foreign origin so; nothing is read from it.
+pub(crate) async fn refuse(socket: WebSocket, relay: Arc<Relay>, code: Code) {
+    relay.metrics.refused(code);
+    let mut out = Vec::new();
+    RelayMessage::Error { code, message: code.help().to_owned() }.write(&mut out);
+    Socket::new(socket, relay.metrics.clone()).close([Bytes::from(out)], code).await;
+}

@@ -1,0 +1,169 @@
+//! A stock y-websocket client: one document on one socket, each message in a frame of its own.
+
+use super::socket::{Event, Frame, Intent, Socket};
+use super::{End, unshared};
+use crate::catch_up::catch_up;
+use crate::connections::Registered;
+use crate::relay::Relay;
+use crate::room_handle::RoomHandle;
+use crate::wake::Wake;
+use axum::extract::ws::WebSocket;
+use bytes::Bytes;
+use std::sync::Arc;
+use tidewell_sync_core::awareness;
+use tidewell_sync_core::code::Code;
+use tidewell_sync_core::document_name::DocumentName;
+use tidewell_sync_core::room::{Behind, MemberId, Outgoing, PushKind};
+use tidewell_sync_core::update::EMPTY;
+use tidewell_sync_core::y_protocol::YMessage;
+
+/// The only channel.
+const CHANNEL: u32 = 0;
+
+struct Connection {
+    relay: Arc<Relay>,
+    wake: Arc<Wake>,
+    socket: Socket,
+    room: Arc<RoomHandle>,
+    member: MemberId,
+    has_pushed: bool,
+    /// Ends with the connection.
+    _registered: Registered,
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>, document: DocumentName) {
+    let wake = Arc::new(Wake::default());
+    let registered = relay.connections.register(wake.clone());
+    let gauge = relay.metrics.connections_yjs.clone();
+    let socket = Socket::new(socket, relay.metrics.clone());
+    let (room, member) = loop {
+        match relay.rooms.open(&document).await {
+            Err(code) => {
+                relay.metrics.refused(code);
+                return socket.close([], code).await;
+            }
+            Ok(room) => {
+                if let Ok(joined) = room.join_stock(wake.clone(), CHANNEL) {
+                    break (room, joined.member);
+                }
+            }
+        }
+    };
+    gauge.increment(1);
+    let mut connection =
+        Connection { relay, wake, socket, room, member, has_pushed: false, _registered: registered };
+    let end = connection.run().await;
+    connection.room.leave(member);
+    let Connection { relay, socket, _registered, .. } = connection;
+    match end {
+        End::Gone => socket.ended().await,
+        End::Code(code, message) => {
+            tracing::debug!(%document, %code, %message, "a y-websocket client is sent away");
+            relay.metrics.refused(code);
+            socket.close([], code).await;
+        }
+        End::Away { .. } => socket.close([], Code::ShuttingDown).await,
+    }
+    gauge.decrement(1);
+}
+
+impl Connection {
+    async fn run(&mut self) -> End {
+        loop {
+            let intent = Intent { may_read: self.may_read(), has_more: false };
+            match self.socket.next(&self.wake, intent).await {
+                Event::Frames(frames) => {
+                    if let Err(end) = frames.into_iter().try_for_each(|frame| self.frame(frame)) {
+                        return end;
+                    }
+                }
+                Event::Free => {}
+                Event::End(end) => return end,
+            }
+            if self.socket.is_flushed()
+                && !self.wake.take().is_empty()
+                && let Err(end) = self.collect().await
+            {
+                return end;
+            }
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        let is_store_full = self.relay.writer.is_full() || self.room.is_full();
+        !(self.has_pushed && is_store_full)
+    }
+
+    fn frame(&mut self, frame: Frame) -> Result<(), End> {
+        let Frame::Binary(frame) = frame else { return Err(Code::InvalidFrame.into()) };
+        YMessage::read_all(&frame)?.into_iter().try_for_each(|message| self.message(message))
+    }
+
+    fn message(&mut self, message: YMessage) -> Result<(), End> {
+        match message {
+            YMessage::SyncStep1(vector) => self.room.asked(self.member, vector),
+            YMessage::SyncStep2(update) => self.push(PushKind::Answer, update)?,
+            YMessage::Update(update) => self.push(PushKind::Edit, update)?,
+            YMessage::Awareness(update) => {
+                self.room.awareness(self.member, awareness::decode(&update)?);
+            }
+            YMessage::QueryAwareness => self.room.query_awareness(self.member),
+            YMessage::Auth(_) => {}
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, kind: PushKind, update: Bytes) -> Result<(), End> {
+        let pushed = self.room.push(self.member, kind, None, &unshared(update));
+        pushed.map_err(|invalid| End::Code(invalid.code(), invalid.to_string().into()))?;
+        self.relay.metrics.updates.increment(1);
+        self.has_pushed = true;
+        Ok(())
+    }
+
+    async fn collect(&mut self) -> Result<(), End> {
+        let Outgoing { ready, behind, ack: _, need } = self.room.collect(self.member);
+        if let Some(ready) = ready {
+            ready.updates.into_iter().for_each(|update| self.send(&YMessage::Update(update)));
+        }
+        if let Some(behind) = behind {
+            self.bring_up_to_date(behind).await?;
+        }
+        if let Some(vector) = need {
+            self.send(&YMessage::SyncStep1(vector));
+        }
+        if let Some(update) = self.room.collect_awareness(self.member) {
+            self.send(&YMessage::Awareness(update.into()));
+        }
+        Ok(())
+    }
+
+    /// Sends the parts as updates; the last one, if it was asked for, as the answer: only then does the
+    /// client count itself as synced.
+    async fn bring_up_to_date(&mut self, behind: Behind) -> Result<(), End> {
+        let is_answer = matches!(behind, Behind::StateVector(_));
+        let ready = catch_up(&self.room, &self.relay.readers, behind).await.map_err(|error| {
+            tracing::error!(document = %self.room.document(), %error, "a catch-up failed");
+            End::from(Code::LoadFailed)
+        })?;
+        self.room.caught_up(self.member, ready.through);
+        let (last, first) = match ready.parts.split_last() {
+            Some((last, first)) if is_answer => (Some(last.clone()), first),
+            _ => (is_answer.then(|| Bytes::from_static(EMPTY)), &*ready.parts),
+        };
+        first.iter().for_each(|part| self.send(&YMessage::Update(part.clone())));
+        last.into_iter().for_each(|last| self.send(&YMessage::SyncStep2(last)));
+        Ok(())
+    }
+
+    fn send(&mut self, message: &YMessage) {
+        self.socket.send(message.to_frame());
+    }
+}
+
+/// Tells a client at once why it cannot be served.
+pub(crate) async fn refuse(socket: WebSocket, relay: Arc<Relay>, code: Code) {
+    relay.metrics.refused(code);
+    Socket::new(socket, relay.metrics.clone()).close([], code).await;
+}

@@ -1,0 +1,126 @@
+//! The relay's own limits, each with its reason. Those of the protocol are in
+//! [`tidewell_sync_core::limits`].
+
+use std::time::Duration;
+
+/// Buffer for reading a socket. axum's default of 128 KiB would be most of an idle connection's memory;
+/// longer frames grow it for as long as they take.
+pub(crate) const READ_BUFFER_BYTES: usize = 4 << 10;
+
+/// Bytes gathered before they are written to a socket without a flush.
+pub(crate) const WRITE_BUFFER_BYTES: usize = 16 << 10;
+
+/// Largest frame that the relay sends. tungstenite keeps a buffer of this size for as long as the
+/// connection lives, and small messages wait behind one frame at most.
+pub(crate) const SENT_FRAME_BYTES_MAX: usize = 64 << 10;
+
+/// A connection collects from its rooms until it has this much to write; the other rooms wait their turn.
+pub(crate) const OUTGOING_BYTES_MAX: usize = 1 << 20;
+
+/// Replies (pongs and the like) that wait to be written, in bytes. Above it the connection is not read:
+/// a peer that asks without reading the answers costs no more than this.
+pub(crate) const REPLIES_BYTES_MAX: usize = 64 << 10;
+
+/// Frames that are taken from a socket before its rooms are asked what to tell it: one commit's wake-up
+/// then covers many pushes, and no peer keeps its own answers waiting for long.
+pub(crate) const FRAMES_AT_ONCE_MAX: usize = 64;
+
+/// A client that has said nothing for so long is asked whether it is there.
+pub(crate) const PING_AFTER: Duration = Duration::from_secs(25);
+
+/// A client that has said nothing for so long is taken for gone.
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(65);
+
+/// A connection must say `Hello` within this time.
+pub(crate) const HELLO_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a closed connection may take to answer the close.
+pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Bytes of one transaction. What is beyond it goes into the next one: bounds the latency of a commit.
+pub(crate) const COMMIT_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes admitted and not committed in all rooms together. Above it no connection that has pushed is
+/// read: a failing disk costs this much memory and no more.
+pub(crate) const UNCOMMITTED_BYTES_TOTAL_MAX: usize = 256 << 20;
+
+/// First pause after a failed commit; doubled up to [`RETRY_AFTER_MAX`].
+pub(crate) const RETRY_AFTER_MIN: Duration = Duration::from_millis(50);
+
+/// Longest pause after a failed commit: acknowledgements resume this soon after the disk does.
+pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
+
+/// Read-only connections to the store. Each has a page cache of 2 MB at most.
+pub(crate) const READERS_MAX: usize = 4;
+
+/// The WAL is moved into the main file this often: bounds its size and the time to open after a crash.
+pub(crate) const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+
+/// Old rows are looked for this often.
+pub(crate) const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+
+/// Rows deleted at a time, so that no commit waits long behind it.
+pub(crate) const PRUNE_ROWS_MAX: usize = 2_000;
+
+/// The rooms are swept this often.
+pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// A room that nobody is in leaves memory after this: page reloads find it still there.
+pub(crate) const ROOM_IDLE_AFTER: Duration = Duration::from_secs(10);
+
+/// A shared catch-up is kept this long after its last use: a stampede finds it still there.
+pub(crate) const CATCH_UP_KEPT: Duration = Duration::from_secs(10);
+
+/// Commits by which a shared catch-up may be behind; what is missing follows from the ring or the log.
+pub(crate) const CATCH_UP_COMMITS_BEHIND_MAX: u64 = 256;
+
+/// Rows are merged into parts of about this size: well below the largest update, and bounded work for
+/// whoever applies one.
+pub(crate) const CATCH_UP_PART_BYTES: usize = 2 << 20;
+
+/// Rows after the last snapshot that make compaction worth while: loading them takes about 1 ms.
+pub(crate) const COMPACT_ROWS_MIN: u64 = 500;
+
+/// Bytes after the last snapshot that make compaction worth while, if they are half the snapshot too
+/// (so that the work stays proportional to what was written).
+pub(crate) const COMPACT_BYTES_MIN: u64 = 256 << 10;
+
+/// A document is compacted when nothing was committed for this long …
+pub(crate) const COMPACT_QUIET: Duration = Duration::from_secs(2);
+
+/// … or when it has this many times the minimum above.
+pub(crate) const COMPACT_BUSY_FACTOR: u64 = 8;
+
+/// Materializer processes. One core's worth beside the relay's own work.
+pub(crate) const MATERIALIZERS_MAX: usize = 2;
+
+/// Address space of a materializer process. A 3.5 kB update can make yrs take 16 GB.
+pub(crate) const MATERIALIZER_MEMORY_BYTES: u64 = 2 << 30;
+
+/// Time for one job. 260,000 edits take about 1 s.
+pub(crate) const MATERIALIZER_TIME: Duration = Duration::from_secs(30);
+
+/// Bytes of one job or answer.
+pub(crate) const MATERIALIZER_FRAME_BYTES_MAX: usize = 256 << 20;
+
+/// A materializer process ends when it had nothing to do for so long: its memory is given back.
+pub(crate) const MATERIALIZER_IDLE: Duration = Duration::from_secs(10);
+
+/// Updates in one yrs transaction: one for all is quadratic, one for each is slower (0.8 s against 5.7 s
+/// for 260,000 updates, 2026-11).
+pub(crate) const UPDATES_PER_TRANSACTION: usize = 64;
+
+/// A drain flushes for this long while it goes on serving …
+pub(crate) const DRAIN_FLUSH: Duration = Duration::from_secs(3);
+
+/// … then gives connections this long to close. Both together stay below the 8 s of the promise.
+pub(crate) const DRAIN_CLOSE: Duration = Duration::from_secs(2);
+
+/// Shortest time after which clients are told to come back.
+pub(crate) const RETURN_AFTER_MIN: Duration = Duration::from_millis(500);
+
+/// Longest time after which clients are told to come back.
+pub(crate) const RETURN_AFTER_MAX: Duration = Duration::from_secs(30);
+
+/// Clients that come back in one millisecond, about: 2,000 a second.
+pub(crate) const RETURNS_PER_MS: usize = 2;

@@ -1,0 +1,128 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Offline-first sync: merges, persists and passes on what devices send.
+#[derive(Debug, Parser)]
+#[command(name = "tidewell", version, propagate_version = true)]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs the relay until SIGTERM or Ctrl-C.
+    Serve(ServeOptions),
+    /// Documents whose compaction failed, in the data directory of a relay that is stopped.
+    Quarantine(QuarantineOptions),
+    /// Builds documents in a process of its own; the relay starts it.
+    #[command(hide = true)]
+    Materialize,
+}
+
+/// How the relay runs.
+#[derive(Debug, Clone, Args)]
+pub struct ServeOptions {
+    /// Folder of the store; made if it is not there.
+    #[arg(long, env = "TIDEWELL_DATA")]
+    pub data: PathBuf,
+    /// Address and port; loopback only, until there are tokens. Port 0 takes a free one.
+    #[arg(long, env = "TIDEWELL_LISTEN", default_value = "127.0.0.1:7700")]
+    pub listen: SocketAddr,
+    /// A web page's origin that may connect besides loopback ones, as https://app.example. Repeatable.
+    #[arg(long = "allow-origin", value_name = "ORIGIN")]
+    pub allow_origin: Vec<String>,
+    /// Folder of a web page to serve at /.
+    #[arg(long, value_name = "DIR")]
+    pub assets: Option<PathBuf>,
+    /// How long updates are kept one by one after they were compacted: 7d, 12h, 30m, 45s, or 0.
+    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = parse_duration)]
+    pub history: Duration,
+    /// Form of the log on standard error.
+    #[arg(long, value_enum, default_value_t = LogForm::Text)]
+    pub log: LogForm,
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogForm {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What to do with documents in quarantine.
+#[derive(Debug, Args)]
+pub struct QuarantineOptions {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: QuarantineCommand,
+}
+
+/// What to do with documents in quarantine.
+#[derive(Debug, Subcommand)]
+pub enum QuarantineCommand {
+    /// Prints them: since when (milliseconds since 1970), why, and the name.
+    List {
+        /// Folder of the store.
+        #[arg(long, env = "TIDEWELL_DATA")]
+        data: PathBuf,
+    },
+    /// Has a document compacted again.
+    Release {
+        /// Folder of the store.
+        #[arg(long, env = "TIDEWELL_DATA")]
+        data: PathBuf,
+        /// Name of the document.
+        document: String,
+    },
+}
+
+/// A duration that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a duration is a whole number and d, h, m or s, as in 7d; or 0")]
+pub struct InvalidDuration;
+
+/// Reads `7d`, `12h`, `30m`, `45s` or `0`.
+pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let (number, seconds_each) = ["d", "h", "m", "s"]
+        .into_iter()
+        .zip([86_400u64, 3_600, 60, 1])
+        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))
+        .ok_or(InvalidDuration)?;
+    let is_plain = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u64 = number.parse().ok().filter(|_| is_plain).ok_or(InvalidDuration)?;
+    number.checked_mul(seconds_each).map(Duration::from_secs).ok_or(InvalidDuration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_or_refused_but_never_guessed() {
+        assert_eq!(parse_duration("7d"), Ok(Duration::from_secs(604_800)));
+        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
+        for bad in ["", "d", "7", "-1d", "+1d", "1.5h", "7 d", "7w", "99999999999999999999d", "é"] {
+            assert_eq!(parse_duration(bad), Err(InvalidDuration), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        CommandLine::command().debug_assert();
+    }
+}

@@ -1,0 +1,30 @@
+//! What all connections and requests share.
+
+use crate::connections::Connections;
+use crate::metrics::Metrics;
+use crate::origin::Origins;
+use crate::rooms::Rooms;
+use crate::store::Readers;
+use crate::writer::WriterQueue;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The running relay.
+pub(crate) struct Relay {
+    pub(crate) rooms: Rooms,
+    pub(crate) readers: Readers,
+    pub(crate) writer: Arc<WriterQueue>,
+    pub(crate) connections: Connections,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) origins: Origins,
+    /// The name of the store's history.
+    pub(crate) lineage: u64,
+    pub(crate) is_draining: AtomicBool,
+}
+
+impl Relay {
+    /// True when new clients are welcome.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.is_draining.load(Ordering::Relaxed) && !self.writer.is_failing()
+    }
+}

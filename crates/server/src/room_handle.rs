@@ -1,0 +1,341 @@
+//! A handle to one room. Nobody else sees the lock: callers get short methods.
+//!
+//! Lock order: a room's lock is never held while another room's is taken, nor across an await.
+
+use crate::awareness::Awareness;
+use crate::catch_up::{CatchUp, Source};
+use crate::compaction::LogSize;
+use crate::limits::{CATCH_UP_KEPT, ROOM_IDLE_AFTER};
+use crate::wake::Wake;
+use crate::writer::WriterQueue;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Instant;
+use tidewell_sync_core::document_name::DocumentName;
+use tidewell_sync_core::protocol::{Position, Resume};
+use tidewell_sync_core::room::{Batch, MemberId, Outgoing, PushKind, Receipt, Room};
+use tidewell_sync_core::state_vector::StateVector;
+use tidewell_sync_core::update::InvalidUpdate;
+
+/// One room, shared by its connections, the writer and the registry.
+pub(crate) struct RoomHandle {
+    document: DocumentName,
+    inner: Mutex<Inner>,
+    /// The shared catch-up; whoever computes it holds the lock, so that it is computed once.
+    pub(crate) catch_up: tokio::sync::Mutex<Source>,
+    writer: Arc<WriterQueue>,
+}
+
+struct Inner {
+    room: Room,
+    seats: Vec<Seat>,
+    /// Presence of the y-websocket door.
+    awareness: Option<Box<Awareness>>,
+    /// In the writer's queue, or in its hands.
+    is_queued: bool,
+    /// Out of the registry: nobody may join any more.
+    is_evicted: bool,
+    /// Bytes that the writer's queue counts for this room.
+    counted_bytes: usize,
+    log: LogSize,
+    last_commit: Instant,
+    empty_since: Instant,
+}
+
+/// Where a member is to be woken.
+struct Seat {
+    member: MemberId,
+    wake: Arc<Wake>,
+    channel: u32,
+    is_marked: bool,
+    /// The last version of the awareness that it was sent.
+    awareness_seen: u64,
+}
+
+/// Why nobody can join.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum JoinError {
+    /// The room has just left memory: open it again.
+    Evicted,
+    /// The position is of another history.
+    NeedsStateVector { epoch: u64, sequence: u64 },
+}
+
+/// A place in a room.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub(crate) member: MemberId,
+    pub(crate) epoch: u64,
+    pub(crate) sequence: u64,
+}
+
+impl RoomHandle {
+    pub(crate) fn new(room: Room, log: LogSize, source: Source, writer: Arc<WriterQueue>) -> Arc<Self> {
+        let now = Instant::now();
+        let inner = Inner {
+            room,
+            seats: Vec::new(),
+            awareness: None,
+            is_queued: false,
+            is_evicted: false,
+            counted_bytes: 0,
+            log,
+            last_commit: now,
+            empty_since: now,
+        };
+        let document = inner.room.document().clone();
+        let (inner, catch_up) = (Mutex::new(inner), tokio::sync::Mutex::new(source));
+        Arc::new(RoomHandle { document, inner, catch_up, writer })
+    }
+
+    pub(crate) fn document(&self) -> &DocumentName {
+        &self.document
+    }
+
+    /// The last commit.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.inner.lock().room.sequence()
+    }
+
+    /// Takes a `tidewell.v1` client in.
+    pub(crate) fn join(
+        &self,
+        position: Position,
+        wake: Arc<Wake>,
+        channel: u32,
+    ) -> Result<Joined, JoinError> {
+        let mut inner = self.inner.lock();
+        if inner.is_evicted {
+            return Err(JoinError::Evicted);
+        }
+        let (epoch, sequence) = (inner.room.epoch(), inner.room.sequence());
+        match inner.room.join(position) {
+            Ok(member) => Ok(inner.seat(member, wake, channel)),
+            Err(Resume::NeedsStateVector | Resume::Continues) => {
+                Err(JoinError::NeedsStateVector { epoch, sequence })
+            }
+        }
+    }
+
+    /// Takes a y-websocket client in.
+    pub(crate) fn join_stock(&self, wake: Arc<Wake>, channel: u32) -> Result<Joined, JoinError> {
+        let mut inner = self.inner.lock();
+        if inner.is_evicted {
+            return Err(JoinError::Evicted);
+        }
+        let member = inner.room.join_stock();
+        Ok(inner.seat(member, wake, channel))
+    }
+
+    /// A y-websocket client asks for what lies beyond `vector`.
+    pub(crate) fn asked(&self, member: MemberId, vector: StateVector) {
+        let mut inner = self.inner.lock();
+        inner.room.asked(member, vector);
+        inner.mark(&[member]);
+    }
+
+    /// Admits an update and has it committed.
+    pub(crate) fn push(
+        self: &Arc<Self>,
+        member: MemberId,
+        kind: PushKind,
+        number: Option<u64>,
+        update: &Bytes,
+    ) -> Result<(), InvalidUpdate> {
+        let mut inner = self.inner.lock();
+        let pushed = inner.room.push(member, kind, number, update)?;
+        inner.mark(&pushed.wake);
+        let bytes = inner.room.uncommitted_bytes();
+        if bytes > inner.counted_bytes {
+            self.writer.admitted(bytes - inner.counted_bytes);
+            inner.counted_bytes = bytes;
+        }
+        let enqueue = pushed.to_store && !std::mem::replace(&mut inner.is_queued, true);
+        drop(inner);
+        if enqueue {
+            self.writer.enqueue(self.clone());
+        }
+        Ok(())
+    }
+
+    /// True when those who pushed are not to be read until the store has caught up.
+    pub(crate) fn is_full(&self) -> bool {
+        self.inner.lock().room.is_full()
+    }
+
+    /// What a member is to be told now.
+    pub(crate) fn collect(&self, member: MemberId) -> Outgoing {
+        let mut inner = self.inner.lock();
+        if let Some(seat) = inner.seat_of(member) {
+            seat.is_marked = false;
+        }
+        inner.room.collect(member)
+    }
+
+    /// A member was sent everything up to `through`. Answers what it may be told: the store may be ahead
+    /// of the room for a moment, and then the member gets those commits again.
+    pub(crate) fn caught_up(&self, member: MemberId, through: u64) -> u64 {
+        let mut inner = self.inner.lock();
+        let through = through.min(inner.room.sequence());
+        inner.room.caught_up(member, through);
+        if through < inner.room.sequence() {
+            inner.mark(&[member]);
+        }
+        through
+    }
+
+    /// Lets a member go.
+    pub(crate) fn leave(&self, member: MemberId) {
+        let mut inner = self.inner.lock();
+        inner.seats.retain(|seat| seat.member != member);
+        inner.room.leave(member);
+        if inner.seats.is_empty() {
+            // Whoever is here sees presence; nobody is.
+            inner.awareness = None;
+            inner.empty_since = Instant::now();
+        } else if inner.awareness.as_mut().is_some_and(|awareness| awareness.left(member)) {
+            inner.mark_for_awareness();
+        }
+    }
+
+    /// The writer asks for the next commit.
+    pub(crate) fn take_batch(&self) -> Option<Batch> {
+        let mut inner = self.inner.lock();
+        let batch = inner.room.take_batch();
+        inner.is_queued = batch.is_some();
+        batch
+    }
+
+    /// The commit failed.
+    pub(crate) fn returned(&self, batch: Batch) {
+        self.inner.lock().room.returned(batch);
+    }
+
+    /// The batch is durable: its members are told. Answers the bytes that need not be counted any more.
+    pub(crate) fn committed(self: &Arc<Self>, receipt: Receipt, row_bytes: usize) -> usize {
+        let mut inner = self.inner.lock();
+        inner.room.committed(receipt);
+        inner.log.committed(row_bytes);
+        inner.last_commit = Instant::now();
+        let bytes = inner.room.uncommitted_bytes();
+        let freed = inner.counted_bytes.saturating_sub(bytes);
+        inner.counted_bytes = bytes;
+        inner.is_queued = inner.room.has_batch();
+        let again = inner.is_queued;
+        inner.mark_all();
+        drop(inner);
+        if again {
+            self.writer.enqueue(self.clone());
+        }
+        freed
+    }
+
+    /// Takes the room out of use if nobody needs it; answers whether it did.
+    pub(crate) fn evict(&self, now: Instant) -> bool {
+        let mut inner = self.inner.lock();
+        let is_old = now.duration_since(inner.empty_since) >= ROOM_IDLE_AFTER;
+        if inner.room.is_idle() && !inner.is_queued && is_old && !inner.log.is_compacting() {
+            inner.is_evicted = true;
+        }
+        inner.is_evicted
+    }
+
+    /// Forgets the shared catch-up when nobody has used it for a while.
+    pub(crate) fn drop_old_catch_up(&self, now: Instant) {
+        if let Ok(mut source) = self.catch_up.try_lock()
+            && source.used_at().is_some_and(|at| now.duration_since(at) >= CATCH_UP_KEPT)
+        {
+            *source = Source::Nothing;
+        }
+    }
+
+    /// True, once, when the document is to be compacted now.
+    pub(crate) fn start_compaction(&self, now: Instant) -> bool {
+        let mut inner = self.inner.lock();
+        let quiet = now.duration_since(inner.last_commit);
+        inner.log.start_compaction(quiet)
+    }
+
+    /// How a compaction ended.
+    pub(crate) fn compacted(&self, end: crate::compaction::End) {
+        self.inner.lock().log.ended(end);
+    }
+
+    /// Takes an awareness update from a y-websocket client.
+    pub(crate) fn awareness(&self, member: MemberId, entries: Vec<tidewell_sync_core::awareness::Entry>) {
+        let mut inner = self.inner.lock();
+        if inner.awareness.get_or_insert_default().take(member, entries) {
+            inner.mark_for_awareness();
+        }
+    }
+
+    /// Has a y-websocket client told everybody's presence.
+    pub(crate) fn query_awareness(&self, member: MemberId) {
+        let mut inner = self.inner.lock();
+        if let Some(seat) = inner.seat_of(member) {
+            seat.awareness_seen = 0;
+        }
+        inner.mark(&[member]);
+    }
+
+    /// The presence that a y-websocket client has not been sent.
+    pub(crate) fn collect_awareness(&self, member: MemberId) -> Option<Vec<u8>> {
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        let awareness = inner.awareness.as_mut()?;
+        let seat = inner.seats.iter_mut().find(|seat| seat.member == member)?;
+        let news = awareness.after(seat.awareness_seen);
+        seat.awareness_seen = awareness.version();
+        if awareness.has_gone() {
+            let seen_by_all = inner.seats.iter().map(|seat| seat.awareness_seen).min().unwrap_or(0);
+            awareness.forget_gone(seen_by_all);
+        }
+        news
+    }
+}
+
+impl Inner {
+    fn seat(&mut self, member: MemberId, wake: Arc<Wake>, channel: u32) -> Joined {
+        self.seats.push(Seat { member, wake, channel, is_marked: false, awareness_seen: 0 });
+        self.mark(&[member]);
+        Joined { member, epoch: self.room.epoch(), sequence: self.room.sequence() }
+    }
+
+    /// Members are numbered in the order in which they came, and so are the seats.
+    fn seat_of(&mut self, member: MemberId) -> Option<&mut Seat> {
+        let index = self.seats.binary_search_by_key(&member, |seat| seat.member).ok()?;
+        self.seats.get_mut(index)
+    }
+
+    fn mark(&mut self, members: &[MemberId]) {
+        for member in members {
+            if let Some(seat) = self.seat_of(*member) {
+                seat.mark();
+            }
+        }
+    }
+
+    fn mark_all(&mut self) {
+        self.seats.iter_mut().for_each(Seat::mark);
+    }
+
+    fn mark_for_awareness(&mut self) {
+        self.mark_all();
+    }
+}
+
+impl Seat {
+    fn mark(&mut self) {
+        if !std::mem::replace(&mut self.is_marked, true) {
+            self.wake.mark(self.channel);
+        }
+    }
+}
+
+impl CatchUp {
+    /// True when a member of `room` can go on from here.
+    pub(crate) fn is_fresh(&self, room: &RoomHandle) -> bool {
+        room.sequence().saturating_sub(self.through) <= crate::limits::CATCH_UP_COMMITS_BEHIND_MAX
+    }
+}

@@ -1,0 +1,144 @@
+//! The rooms in memory: loaded once when first needed, forgotten when nobody needs them.
+
+use crate::catch_up::Source;
+use crate::compaction::LogSize;
+use crate::metrics::Metrics;
+use crate::room_handle::RoomHandle;
+use crate::store::{FIRST_EPOCH, ReadError, Readers};
+use crate::writer::WriterQueue;
+use futures_util::FutureExt;
+use futures_util::future::Shared;
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+use std::time::Instant;
+use thiserror::Error;
+use tidewell_sync_core::code::Code;
+use tidewell_sync_core::document_name::DocumentName;
+use tidewell_sync_core::room::{LoadError, Room};
+use tokio::sync::oneshot;
+
+/// All rooms of the relay. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Rooms {
+    shared: Arc<Inner>,
+}
+
+struct Inner {
+    entries: Mutex<FxHashMap<DocumentName, Entry>>,
+    readers: Readers,
+    writer: Arc<WriterQueue>,
+    lineage: u64,
+    metrics: Arc<Metrics>,
+}
+
+type Loading = Shared<oneshot::Receiver<Result<Arc<RoomHandle>, Code>>>;
+
+enum Entry {
+    /// One task reads the store; all who want the room wait for it.
+    Loading(Loading),
+    Ready(Arc<RoomHandle>),
+}
+
+/// Why a document cannot be served. It is never served empty instead.
+#[derive(Debug, Error)]
+enum OpenError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("the relay is ending")]
+    Ending,
+}
+
+impl Rooms {
+    pub(crate) fn new(
+        readers: Readers,
+        writer: Arc<WriterQueue>,
+        lineage: u64,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let entries = Mutex::default();
+        Rooms { shared: Arc::new(Inner { entries, readers, writer, lineage, metrics }) }
+    }
+
+    /// The room of a document, loaded if need be. The same one for everybody until it is evicted.
+    pub(crate) async fn open(&self, document: &DocumentName) -> Result<Arc<RoomHandle>, Code> {
+        let loading = {
+            let mut entries = self.shared.entries.lock();
+            match entries.get(document) {
+                Some(Entry::Ready(room)) => return Ok(room.clone()),
+                Some(Entry::Loading(loading)) => loading.clone(),
+                None => {
+                    let (done, loading) = oneshot::channel();
+                    let loading = loading.shared();
+                    entries.insert(document.clone(), Entry::Loading(loading.clone()));
+                    // A task of its own: it ends what it began although whoever asked may go.
+                    tokio::spawn(self.clone().load(document.clone(), done));
+                    loading
+                }
+            }
+        };
+        loading.await.unwrap_or(Err(Code::LoadFailed))
+    }
+
+    async fn load(self, document: DocumentName, done: oneshot::Sender<Result<Arc<RoomHandle>, Code>>) {
+        let loaded = self.shared.read(document.clone()).await;
+        let mut entries = self.shared.entries.lock();
+        let answer = match loaded {
+            Ok(room) => {
+                entries.insert(document, Entry::Ready(room.clone()));
+                self.shared.metrics.rooms.increment(1);
+                Ok(room)
+            }
+            Err(error) => {
+                tracing::error!(%document, %error, "a document cannot be loaded");
+                entries.remove(&document);
+                Err(Code::LoadFailed)
+            }
+        };
+        drop(entries);
+        let _ = done.send(answer);
+    }
+
+    /// Evicts rooms that nobody needs; answers with those that are to be compacted.
+    pub(crate) fn sweep(&self, now: Instant) -> Vec<Arc<RoomHandle>> {
+        let mut entries = self.shared.entries.lock();
+        let before = entries.len();
+        let mut to_compact = Vec::new();
+        entries.retain(|_, entry| {
+            let Entry::Ready(room) = entry else { return true };
+            if room.start_compaction(now) {
+                to_compact.push(room.clone());
+                return true;
+            }
+            room.drop_old_catch_up(now);
+            !room.evict(now)
+        });
+        let evicted = before - entries.len();
+        if entries.len() < entries.capacity() / 4 {
+            entries.shrink_to_fit();
+        }
+        self.shared.metrics.rooms.decrement(u32::try_from(evicted).unwrap_or(u32::MAX));
+        to_compact
+    }
+}
+
+impl Inner {
+    async fn read(&self, document: DocumentName) -> Result<Arc<RoomHandle>, OpenError> {
+        let (lineage, writer) = (self.lineage, self.writer.clone());
+        let Some(stored) = self.readers.document(document.clone()).await? else {
+            let room = Room::load(document, FIRST_EPOCH, lineage, 0, [])?;
+            return Ok(RoomHandle::new(room, LogSize::empty(), Source::Nothing, writer));
+        };
+        // Admission of a long log takes a while: not on a thread that sockets wait for.
+        let load = move || {
+            let updates = stored.updates().cloned();
+            let room = Room::load(document, stored.epoch, lineage, stored.sequence, updates)?;
+            let log = LogSize::of(&stored);
+            let source = Source::Stored(Box::new(stored), Instant::now());
+            Ok(RoomHandle::new(room, log, source, writer))
+        };
+        tokio::task::spawn_blocking(load).await.map_err(|_| OpenError::Ending)?
+    }
+}

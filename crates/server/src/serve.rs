@@ -1,0 +1,222 @@
+//! The relay's life: checks everything, serves, drains.
+
+use crate::assets::{Assets, AssetsError};
+use crate::compactor::Compactor;
+use crate::connections::Connections;
+use crate::data_directory::{DataDirectory, DataDirectoryError};
+use crate::http::router;
+use crate::limits::{CHECKPOINT_EVERY, DRAIN_CLOSE, DRAIN_FLUSH, PRUNE_EVERY, READERS_MAX, SWEEP_EVERY};
+use crate::materializer::{Pool, Program};
+use crate::metrics::Metrics;
+use crate::options::ServeOptions;
+use crate::origin::{InvalidOrigin, Origins};
+use crate::relay::Relay;
+use crate::rooms::Rooms;
+use crate::store::{Checkpointer, OpenError, Store};
+use crate::writer::{Writer, WriterQueue};
+use axum::serve::ListenerExt;
+use parking_lot::Mutex;
+use rand::Rng;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use thiserror::Error;
+use tidewell_sync_core::limits::CLIENT_ID_END;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+/// Why the relay does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Without tokens anybody who can connect can read and write everything.
+    #[error("{0} is not a loopback address: until there are tokens the relay listens on loopback only")]
+    NotLoopback(SocketAddr),
+    /// An `--allow-origin` cannot be one.
+    #[error(transparent)]
+    Origin(#[from] InvalidOrigin),
+    /// The `--assets` folder cannot be served.
+    #[error(transparent)]
+    Assets(#[from] AssetsError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDirectory(#[from] DataDirectoryError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The metrics cannot be set up.
+    #[error("metrics: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// The writer's thread cannot be started.
+    #[error("cannot start the writer: {0}")]
+    Thread(io::Error),
+}
+
+/// Why the relay ended early.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// See [`StartError`].
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The listener failed.
+    #[error("cannot accept connections: {0}")]
+    Listen(#[from] io::Error),
+}
+
+/// A relay that has everything it needs: data directory locked, store open, writer running.
+pub struct Prepared {
+    relay: Arc<Relay>,
+    assets: Option<Assets>,
+    compactor: Arc<Compactor>,
+    checkpointer: Checkpointer,
+    writer: JoinHandle<()>,
+    /// Keeps the lock until the writer has ended.
+    directory: DataDirectory,
+}
+
+/// Serves on `listener` until `shutdown` is ready, then drains.
+pub async fn run(
+    listener: TcpListener,
+    options: &ServeOptions,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    Prepared::new(options)?.run(listener, shutdown).await
+}
+
+impl Prepared {
+    /// Checks the options and opens the store. On an error nothing was changed.
+    pub fn new(options: &ServeOptions) -> Result<Self, StartError> {
+        if !options.listen.ip().is_loopback() {
+            return Err(StartError::NotLoopback(options.listen));
+        }
+        let origins = Origins::new(&options.allow_origin)?;
+        let assets = options.assets.as_deref().map(Assets::new).transpose()?;
+        let metrics = Arc::new(Metrics::new()?);
+        let directory = DataDirectory::create(&options.data)?;
+        let store = Store::open(&directory, rand::rng().random_range(1..CLIENT_ID_END))?;
+        let (lineage, readers) = (store.lineage(), store.readers(READERS_MAX));
+        let checkpointer = store.checkpointer()?;
+        let quarantined = store.quarantined().map_or(0, |documents| documents.len());
+        metrics.quarantined.set(u32::try_from(quarantined).map_or(f64::MAX, f64::from));
+        let writer = WriterQueue::new(metrics.clone());
+        let connections = Connections::default();
+        let rooms = Rooms::new(readers.clone(), writer.clone(), lineage, metrics.clone());
+        let pool = Pool::new(Program::this(), metrics.clone());
+        let compactor =
+            Compactor::new(pool, readers.clone(), writer.clone(), metrics.clone(), options.history);
+        let thread = start_writer(store, writer.clone(), metrics.clone(), connections.clone())
+            .map_err(StartError::Thread)?;
+        let is_draining = AtomicBool::new(false);
+        let relay = Relay { rooms, readers, writer, connections, metrics, origins, lineage, is_draining };
+        Ok(Prepared {
+            relay: Arc::new(relay),
+            assets,
+            compactor: Arc::new(compactor),
+            checkpointer,
+            writer: thread,
+            directory,
+        })
+    }
+
+    /// Serves until `shutdown` is ready, then drains: flushes while serving, tells clients when to come
+    /// back, and ends within 8 s whatever happens.
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), ServeError> {
+        let address = listener.local_addr()?;
+        if !address.ip().is_loopback() {
+            return Err(StartError::NotLoopback(address).into());
+        }
+        let Prepared { relay, assets, compactor, checkpointer, writer, directory } = self;
+        let housekeeping = tokio::spawn(keep_house(relay.clone(), compactor, checkpointer));
+        // Small messages are not held back to be sent with later ones. That an option cannot be set is no
+        // reason to refuse a connection.
+        let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
+        let stop_accepting = Arc::new(Notify::new());
+        let stopped = stop_accepting.clone();
+        let app = router(relay.clone(), assets);
+        let mut serving = tokio::spawn(
+            axum::serve(listener, app)
+                .with_graceful_shutdown(async move { stopped.notified().await })
+                .into_future(),
+        );
+        tokio::select! {
+            () = shutdown => {}
+            ended = &mut serving => ended.map_err(io::Error::other)??,
+        }
+        drain(&relay, &stop_accepting).await;
+        housekeeping.abort();
+        serving.abort();
+        relay.writer.end();
+        // The thread ends after its last commit, or at once if the disk fails.
+        let joined = tokio::task::spawn_blocking(move || writer.join());
+        let _ = timeout(DRAIN_CLOSE, joined).await;
+        drop(directory);
+        Ok(())
+    }
+}
+
+fn start_writer(
+    store: Store,
+    queue: Arc<WriterQueue>,
+    metrics: Arc<Metrics>,
+    connections: Connections,
+) -> io::Result<JoinHandle<()>> {
+    let relieved = Box::new(move || connections.nudge_all());
+    let writer = Writer::new(store, queue, metrics, relieved);
+    std::thread::Builder::new().name("writer".to_owned()).spawn(move || writer.run())
+}
+
+async fn drain(relay: &Arc<Relay>, stop_accepting: &Notify) {
+    tracing::info!("draining");
+    relay.is_draining.store(true, Ordering::Relaxed);
+    stop_accepting.notify_one();
+    if timeout(DRAIN_FLUSH, relay.writer.flushed()).await.is_err() {
+        tracing::warn!("not everything could be committed; clients keep what was not acknowledged");
+    }
+    relay.connections.send_all_away();
+    if timeout(DRAIN_CLOSE + Duration::from_millis(500), relay.connections.all_gone()).await.is_err() {
+        tracing::warn!("some connections did not close in time");
+    }
+    // What came while the connections were told: committed too, so that it need not be sent again.
+    let _ = timeout(DRAIN_CLOSE / 2, relay.writer.flushed()).await;
+    tracing::info!("drained");
+}
+
+/// Everything that happens on a timer.
+async fn keep_house(relay: Arc<Relay>, compactor: Arc<Compactor>, checkpointer: Checkpointer) {
+    let checkpointer = Arc::new(Mutex::new(checkpointer));
+    let every = |duration| {
+        let mut interval = interval(duration);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        interval
+    };
+    let mut sweep = every(SWEEP_EVERY);
+    let mut checkpoint = every(CHECKPOINT_EVERY);
+    let mut prune = every(PRUNE_EVERY);
+    loop {
+        tokio::select! {
+            _ = sweep.tick() => {
+                for room in relay.rooms.sweep(Instant::now()) {
+                    tokio::spawn(compactor.clone().compact(room));
+                }
+                relay.metrics.upkeep();
+            }
+            _ = checkpoint.tick() => {
+                let checkpointer = checkpointer.clone();
+                let run = move || checkpointer.lock().run();
+                if let Ok(Err(error)) = tokio::task::spawn_blocking(run).await {
+                    tracing::warn!(%error, "a checkpoint failed; it is tried again");
+                }
+            }
+            _ = prune.tick() => {
+                tokio::spawn(compactor.clone().prune());
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! How rooms wake a connection: a list of its channels with something to collect.
+//!
+//! A room marks a channel at most once until it is collected, so that the list is never longer than the
+//! connection has channels, however slow it is.
+
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Context;
+
+/// Belongs to one connection; shared with the rooms it is in.
+#[derive(Debug, Default)]
+pub(crate) struct Wake {
+    marked: Mutex<Vec<u32>>,
+    task: AtomicWaker,
+    /// Milliseconds after which the client shall come back, plus one; 0 while it may stay.
+    return_after: AtomicU64,
+    is_nudged: AtomicBool,
+}
+
+impl Wake {
+    /// A channel has something to collect.
+    pub(crate) fn mark(&self, channel: u32) {
+        let mut marked = self.marked.lock();
+        marked.push(channel);
+        let is_first = marked.len() == 1;
+        drop(marked);
+        if is_first {
+            self.task.wake();
+        }
+    }
+
+    /// Something that the connection waits for may have changed.
+    pub(crate) fn nudge(&self) {
+        self.is_nudged.store(true, Ordering::Release);
+        self.task.wake();
+    }
+
+    /// True, once, after a nudge.
+    pub(crate) fn take_nudge(&self) -> bool {
+        self.is_nudged.swap(false, Ordering::AcqRel)
+    }
+
+    /// The connection is to end, and its client to come back after so many milliseconds.
+    pub(crate) fn send_away(&self, after_ms: u64) {
+        self.return_after.store(after_ms.saturating_add(1), Ordering::Release);
+        self.task.wake();
+    }
+
+    /// When the client shall come back, if the connection is to end.
+    pub(crate) fn return_after_ms(&self) -> Option<u64> {
+        self.return_after.load(Ordering::Acquire).checked_sub(1)
+    }
+
+    /// The marked channels; the list is empty afterwards.
+    pub(crate) fn take(&self) -> Vec<u32> {
+        std::mem::take(&mut *self.marked.lock())
+    }
+
+    /// Marks channels again that were taken and could not be served yet.
+    pub(crate) fn put_back(&self, channels: impl IntoIterator<Item = u32>) {
+        self.marked.lock().extend(channels);
+    }
+
+    /// Has the task polled again when something happens from now on.
+    pub(crate) fn register(&self, context: &mut Context<'_>) {
+        self.task.register(context.waker());
+    }
+
+    /// True when there is something to collect.
+    pub(crate) fn is_marked(&self) -> bool {
+        !self.marked.lock().is_empty()
+    }
+}

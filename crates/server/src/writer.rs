@@ -1,0 +1,265 @@
+//! The writer: one thread that commits for all rooms at once.
+//!
+//! It takes what waits as soon as the last commit is done, in one transaction, synced to disk; no commit
+//! waits for a timer. Receipts go back to the rooms only after the sync. A batch whose commit failed
+//! stays first in its room's line and is tried again until the disk is back.
+
+use crate::limits::{COMMIT_BYTES_MAX, RETRY_AFTER_MAX, RETRY_AFTER_MIN, UNCOMMITTED_BYTES_TOTAL_MAX};
+use crate::metrics::Metrics;
+use crate::room_handle::RoomHandle;
+use crate::store::{CommitError, Row, Snapshot, Store, SwapError};
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tidewell_sync_core::document_name::DocumentName;
+use tidewell_sync_core::room::Batch;
+use tokio::sync::{Notify, oneshot};
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Something else that the writer's connection does, between commits.
+pub(crate) enum Job {
+    /// Takes a verified snapshot in.
+    Swap { snapshot: Snapshot, delete_before_ms: u64, done: oneshot::Sender<Result<(), SwapError>> },
+    /// Puts a document in quarantine.
+    Quarantine { document: DocumentName, reason: String, done: oneshot::Sender<Result<(), CommitError>> },
+    /// Deletes old rows.
+    Prune { delete_before_ms: u64, rows_max: usize, done: oneshot::Sender<Result<usize, SwapError>> },
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Rooms with something to commit, each once.
+    rooms: VecDeque<Arc<RoomHandle>>,
+    jobs: Vec<Job>,
+    is_ending: bool,
+}
+
+/// The way to the writer.
+pub(crate) struct WriterQueue {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+    /// Bytes admitted in all rooms and not yet committed.
+    uncommitted_bytes: AtomicUsize,
+    /// True while the last commit failed.
+    is_failing: AtomicBool,
+    /// Something was committed.
+    progress: Notify,
+    metrics: Arc<Metrics>,
+}
+
+impl WriterQueue {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(WriterQueue {
+            queue: Mutex::default(),
+            filled: Condvar::new(),
+            uncommitted_bytes: AtomicUsize::new(0),
+            is_failing: AtomicBool::new(false),
+            progress: Notify::new(),
+            metrics,
+        })
+    }
+
+    /// A room has something to commit. The caller has made sure that it is not in the queue.
+    pub(crate) fn enqueue(&self, room: Arc<RoomHandle>) {
+        let mut queue = self.queue.lock();
+        queue.rooms.push_back(room);
+        let was_empty = queue.rooms.len() == 1;
+        drop(queue);
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Has the writer do something between commits.
+    pub(crate) fn run(&self, job: Job) {
+        self.queue.lock().jobs.push(job);
+        self.filled.notify_one();
+    }
+
+    /// Ends the thread after what is in the queue, or at once if the disk fails.
+    pub(crate) fn end(&self) {
+        self.queue.lock().is_ending = true;
+        self.filled.notify_one();
+    }
+
+    /// Counts bytes that were admitted.
+    pub(crate) fn admitted(&self, bytes: usize) {
+        self.uncommitted_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.metrics.unacknowledged_bytes.increment(float(bytes));
+    }
+
+    /// True when connections that have pushed are not to be read.
+    pub(crate) fn is_full(&self) -> bool {
+        self.uncommitted_bytes.load(Ordering::Relaxed) > UNCOMMITTED_BYTES_TOTAL_MAX
+    }
+
+    /// True while commits fail.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
+    }
+
+    /// Waits until everything that was admitted is on the disk.
+    pub(crate) async fn flushed(&self) {
+        loop {
+            let progress = self.progress.notified();
+            if self.uncommitted_bytes.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            progress.await;
+        }
+    }
+
+    fn committed(&self, bytes: usize) {
+        self.uncommitted_bytes.fetch_sub(bytes, Ordering::AcqRel);
+        self.metrics.unacknowledged_bytes.decrement(float(bytes));
+        self.progress.notify_waiters();
+    }
+}
+
+fn float(bytes: usize) -> f64 {
+    u32::try_from(bytes).map_or(f64::from(u32::MAX), f64::from)
+}
+
+/// The thread's own half.
+pub(crate) struct Writer {
+    store: Store,
+    queue: Arc<WriterQueue>,
+    metrics: Arc<Metrics>,
+    /// Called after each commit that made room in a full relay.
+    relieved: Box<dyn Fn() + Send>,
+    retry_after: Duration,
+}
+
+/// One room's part of a commit on its way.
+struct Part {
+    room: Arc<RoomHandle>,
+    batch: Batch,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        store: Store,
+        queue: Arc<WriterQueue>,
+        metrics: Arc<Metrics>,
+        relieved: Box<dyn Fn() + Send>,
+    ) -> Self {
+        Writer { store, queue, metrics, relieved, retry_after: RETRY_AFTER_MIN }
+    }
+
+    /// Commits until the queue is told to end.
+    pub(crate) fn run(mut self) {
+        loop {
+            let (parts, jobs) = match self.next_work() {
+                Some(work) => work,
+                None => return,
+            };
+            if !parts.is_empty() {
+                self.commit(parts);
+            }
+            jobs.into_iter().for_each(|job| self.run_job(job));
+        }
+    }
+
+    /// Waits for work; `None` when the thread is to end.
+    fn next_work(&mut self) -> Option<(Vec<Part>, Vec<Job>)> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut bytes = 0;
+        let mut queue = self.queue.queue.lock();
+        loop {
+            while bytes < COMMIT_BYTES_MAX {
+                let Some(room) = queue.rooms.pop_front() else { break };
+                // The room's own lock is taken without holding the queue's: pushes of other rooms go on.
+                let batch = parking_lot::MutexGuard::unlocked(&mut queue, || room.take_batch());
+                if let Some(batch) = batch {
+                    bytes += batch.update().len();
+                    parts.push(Part { room, batch });
+                }
+            }
+            if !parts.is_empty() || !queue.jobs.is_empty() {
+                return Some((parts, std::mem::take(&mut queue.jobs)));
+            }
+            if queue.is_ending {
+                return None;
+            }
+            self.queue.filled.wait(&mut queue);
+        }
+    }
+
+    fn commit(&mut self, parts: Vec<Part>) {
+        let start = Instant::now();
+        let rows = parts.iter().map(|Part { batch, .. }| Row {
+            document: batch.document(),
+            epoch: batch.epoch(),
+            first: batch.first(),
+            through: batch.through(),
+            update: batch.update(),
+        });
+        match self.store.append(rows, now_ms()) {
+            Ok(()) => {
+                self.metrics.commit_seconds.record(start.elapsed().as_secs_f64());
+                self.metrics.commits.increment(1);
+                self.publish(parts);
+            }
+            Err(error) => self.failed(&error, parts),
+        }
+    }
+
+    /// The transaction is on the disk: now it may be spoken about.
+    fn publish(&mut self, parts: Vec<Part>) {
+        if self.queue.is_failing.swap(false, Ordering::Relaxed) {
+            tracing::info!("the store can write again");
+            self.retry_after = RETRY_AFTER_MIN;
+        }
+        let was_full = self.queue.is_full();
+        for Part { room, batch } in parts {
+            let row_bytes = batch.update().len();
+            let freed = room.committed(batch.committed(), row_bytes);
+            self.queue.committed(freed);
+        }
+        if was_full && !self.queue.is_full() {
+            (self.relieved)();
+        }
+    }
+
+    fn failed(&mut self, error: &CommitError, parts: Vec<Part>) {
+        self.metrics.commits_failed.increment(1);
+        if !self.queue.is_failing.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "the store cannot write: nothing is acknowledged until it can");
+        }
+        // Stays first in line: this thread's queue and each room keep their order.
+        let mut queue = self.queue.queue.lock();
+        for Part { room, batch } in parts.into_iter().rev() {
+            parking_lot::MutexGuard::unlocked(&mut queue, || room.returned(batch));
+            queue.rooms.push_front(room);
+        }
+        if queue.is_ending {
+            queue.rooms.clear();
+            return;
+        }
+        let until = Instant::now() + self.retry_after;
+        while !queue.is_ending && !self.queue.filled.wait_until(&mut queue, until).timed_out() {}
+        self.retry_after = (self.retry_after * 2).min(RETRY_AFTER_MAX);
+    }
+
+    fn run_job(&mut self, job: Job) {
+        // Whoever asked may have gone; the work is done all the same.
+        match job {
+            Job::Swap { snapshot, delete_before_ms, done } => {
+                let _ = done.send(self.store.swap_snapshot(&snapshot, now_ms(), delete_before_ms));
+            }
+            Job::Quarantine { document, reason, done } => {
+                let _ = done.send(self.store.quarantine(&document, &reason, now_ms()));
+            }
+            Job::Prune { delete_before_ms, rows_max, done } => {
+                let _ = done.send(self.store.prune(delete_before_ms, rows_max));
+            }
+        }
+    }
+}
