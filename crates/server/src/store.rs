@@ -10,10 +10,11 @@ mod read;
 mod schema;
 mod snapshot;
 
-pub use append::{CommitError, Row};
+pub use append::CommitError;
+pub(crate) use append::Row;
 pub use quarantine::Quarantined;
-pub use read::{ReadError, Readers, Since, StoredDocument};
-pub use snapshot::{Snapshot, SwapError};
+pub(crate) use read::{ReadError, Readers, Since, StoredDocument};
+pub(crate) use snapshot::{Snapshot, SwapError};
 
 use crate::data_directory::DataDirectory;
 use rusqlite::{Connection, OpenFlags};
@@ -22,7 +23,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 /// The epoch of a document that was never deleted.
-pub const FIRST_EPOCH: u64 = 1;
+pub(crate) const FIRST_EPOCH: u64 = 1;
 
 /// How long a connection waits for another one's lock. Only checkpoints and migrations hold one that
 /// readers or the writer can meet, and only for a moment.
@@ -54,7 +55,7 @@ pub enum OpenError {
 
 /// The store's one writer.
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     connection: Connection,
     path: PathBuf,
     lineage: u64,
@@ -62,7 +63,7 @@ pub struct Store {
 
 impl Store {
     /// Opens the store of a data directory, or makes it with `new_lineage` as the name of its history.
-    pub fn open(directory: &DataDirectory, new_lineage: u64) -> Result<Self, OpenError> {
+    pub(crate) fn open(directory: &DataDirectory, new_lineage: u64) -> Result<Self, OpenError> {
         let path = directory.store_path();
         if path.exists() {
             // A look without a pen first: what is not ours or too new stays as it is, to the byte.
@@ -85,17 +86,17 @@ impl Store {
     }
 
     /// The name of this store's history; it changes when history may have been lost.
-    pub fn lineage(&self) -> u64 {
+    pub(crate) fn lineage(&self) -> u64 {
         self.lineage
     }
 
     /// Connections for reading, at most `count` at a time.
-    pub fn readers(&self, count: usize) -> Readers {
+    pub(crate) fn readers(&self, count: usize) -> Readers {
         Readers::new(self.path.clone(), count)
     }
 
     /// A connection for checkpoints.
-    pub fn checkpointer(&self) -> Result<Checkpointer, OpenError> {
+    pub(crate) fn checkpointer(&self) -> Result<Checkpointer, OpenError> {
         let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         Ok(Checkpointer { connection })

@@ -7,7 +7,7 @@ use tidewell_sync_core::document_name::DocumentName;
 
 /// Consecutive updates of one document in one commit.
 #[derive(Debug, Clone, Copy)]
-pub struct Row<'a> {
+pub(crate) struct Row<'a> {
     /// Which document. It is made when it is not there and `first` is 1.
     pub document: &'a DocumentName,
     /// Its incarnation.
@@ -39,7 +39,7 @@ pub enum CommitError {
 impl Store {
     /// Writes all rows in one transaction. When this answers `Ok`, all are on the disk; when it answers
     /// an error, none is.
-    pub fn append<'a>(
+    pub(crate) fn append<'a>(
         &mut self,
         rows: impl IntoIterator<Item = Row<'a>>,
         at_ms: u64,

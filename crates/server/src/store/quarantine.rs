@@ -16,7 +16,7 @@ pub struct Quarantined {
 
 impl Store {
     /// Puts a document in quarantine.
-    pub fn quarantine(
+    pub(crate) fn quarantine(
         &mut self,
         document: &DocumentName,
         reason: &str,
@@ -29,7 +29,7 @@ impl Store {
     }
 
     /// Ends a document's quarantine; answers whether it was in one.
-    pub fn release(&mut self, document: &DocumentName) -> Result<bool, CommitError> {
+    pub(crate) fn release(&mut self, document: &DocumentName) -> Result<bool, CommitError> {
         let released = self
             .connection
             .prepare_cached(
@@ -41,7 +41,7 @@ impl Store {
     }
 
     /// All documents in quarantine, by name.
-    pub fn quarantined(&self) -> Result<Vec<Quarantined>, CommitError> {
+    pub(crate) fn quarantined(&self) -> Result<Vec<Quarantined>, CommitError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT name, quarantined, coalesce(quarantined_at_ms, 0) FROM document
              WHERE quarantined IS NOT NULL ORDER BY name",

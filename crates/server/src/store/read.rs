@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 /// Why something cannot be read. It is there, perhaps; it is never taken for empty.
 #[derive(Debug, Error)]
-pub enum ReadError {
+pub(crate) enum ReadError {
     /// SQLite or the disk failed.
     #[error("the store cannot be read: {0}")]
     Sqlite(#[from] rusqlite::Error),
@@ -32,7 +32,7 @@ pub enum ReadError {
 
 /// All that the store has of one document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredDocument {
+pub(crate) struct StoredDocument {
     /// Its incarnation.
     pub epoch: u64,
     /// Its last commit.
@@ -49,14 +49,14 @@ pub struct StoredDocument {
 
 impl StoredDocument {
     /// The snapshot and then the tail.
-    pub fn updates(&self) -> impl Iterator<Item = &Bytes> {
+    pub(crate) fn updates(&self) -> impl Iterator<Item = &Bytes> {
         self.snapshot.iter().chain(&self.tail)
     }
 }
 
 /// What follows a sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Since {
+pub(crate) enum Since {
     /// All rows, through this sequence.
     Rows {
         /// The last row's sequence, or the one asked for when nothing follows.
@@ -70,7 +70,7 @@ pub enum Since {
 
 /// Read-only connections, opened when first needed.
 #[derive(Debug, Clone)]
-pub struct Readers {
+pub(crate) struct Readers {
     shared: Arc<Shared>,
 }
 
@@ -89,12 +89,12 @@ impl Readers {
     }
 
     /// Reads a document. `None`: it was never written to.
-    pub async fn document(&self, name: DocumentName) -> Result<Option<StoredDocument>, ReadError> {
+    pub(crate) async fn document(&self, name: DocumentName) -> Result<Option<StoredDocument>, ReadError> {
         self.read(move |connection| document(connection, &name)).await
     }
 
     /// Reads a document's rows after a sequence.
-    pub async fn since(&self, name: DocumentName, after: u64) -> Result<Since, ReadError> {
+    pub(crate) async fn since(&self, name: DocumentName, after: u64) -> Result<Since, ReadError> {
         self.read(move |connection| since(connection, &name, after)).await
     }
 

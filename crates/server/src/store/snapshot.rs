@@ -7,7 +7,7 @@ use tidewell_sync_core::document_name::DocumentName;
 
 /// A verified snapshot on its way into the store.
 #[derive(Debug, Clone)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// Which document.
     pub document: DocumentName,
     /// Its incarnation.
@@ -20,7 +20,7 @@ pub struct Snapshot {
 
 /// Why a snapshot was not taken. The log and the snapshot before it are as they were.
 #[derive(Debug, Error)]
-pub enum SwapError {
+pub(crate) enum SwapError {
     /// SQLite or the disk failed.
     #[error("the store cannot write: {0}")]
     Sqlite(#[from] rusqlite::Error),
@@ -32,7 +32,7 @@ pub enum SwapError {
 impl Store {
     /// Takes a snapshot in and deletes the rows that it covers and that were written before
     /// `delete_before_ms`, in one transaction.
-    pub fn swap_snapshot(
+    pub(crate) fn swap_snapshot(
         &mut self,
         snapshot: &Snapshot,
         at_ms: u64,
@@ -65,7 +65,7 @@ impl Store {
 
     /// Deletes rows that snapshots cover and that were written before `delete_before_ms`; at most
     /// `rows_max`, so that no commit waits long behind it. Answers how many.
-    pub fn prune(&mut self, delete_before_ms: u64, rows_max: usize) -> Result<usize, SwapError> {
+    pub(crate) fn prune(&mut self, delete_before_ms: u64, rows_max: usize) -> Result<usize, SwapError> {
         let rows_max = i64::try_from(rows_max).unwrap_or(i64::MAX);
         let mut statement = self.connection.prepare_cached(
             "DELETE FROM log WHERE (document, sequence) IN (

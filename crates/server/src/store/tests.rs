@@ -195,7 +195,8 @@ fn a_store_of_a_newer_schema_is_refused_and_left_as_it_is() {
 
 #[test]
 fn a_file_that_is_no_store_of_ours_is_refused_and_left_as_it_is() {
-    for content in ["not a database, but long enough to have a header of one hundred bytes".repeat(9)] {
+    {
+        let content = "not a database, but long enough to have a header of one hundred bytes".repeat(9);
         let scratch = Scratch::new();
         std::fs::write(scratch.file(), &content).unwrap();
         let (_directory, store) = scratch.open(7);

@@ -1,0 +1,99 @@
+//! The relay as a process.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+pub(crate) fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_tidewell"))
+}
+
+/// Runs the program to its end.
+pub(crate) fn output(arguments: &[&str]) -> Output {
+    program().args(arguments).output().unwrap()
+}
+
+/// A running relay; killed when dropped.
+pub(crate) struct Relay {
+    child: Child,
+    pub(crate) address: String,
+}
+
+impl Relay {
+    pub(crate) fn start(data: &Path) -> Relay {
+        Relay::start_with(data, &[])
+    }
+
+    pub(crate) fn start_with(data: &Path, arguments: &[&str]) -> Relay {
+        Relay::spawn(program().args(arguments), data)
+    }
+
+    /// Starts `command` with `serve` and what it needs, and waits until it listens.
+    pub(crate) fn spawn(command: &mut Command, data: &Path) -> Relay {
+        // `arguments` of the caller come behind `serve`: rebuild in the order the program wants.
+        let extra: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+        let mut ordered = Command::new(command.get_program());
+        let mut child = ordered
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data)
+            .args(extra)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on http://").expect("the address").to_owned();
+        Relay { child, address }
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; answers how it ended and after how long.
+    pub(crate) fn terminate(mut self) -> (ExitStatus, Duration) {
+        let start = Instant::now();
+        self.signal(rustix::process::Signal::TERM);
+        let status = self.child.wait().unwrap();
+        (status, start.elapsed())
+    }
+
+    /// An HTTP request; answers the whole response.
+    pub(crate) fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).unwrap();
+        String::from_utf8_lossy(&response).into_owned()
+    }
+
+    /// A figure from /metrics.
+    pub(crate) fn figure(&self, name: &str) -> f64 {
+        let metrics = self.get("/metrics");
+        let line = metrics.lines().find(|line| line.starts_with(name) && line.as_bytes()[name.len()] == b' ');
+        line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn data() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    (folder, path)
+}
