@@ -10,12 +10,12 @@ mod admitted;
 mod pieces;
 
 pub use admitted::Admitted;
-use admitted::{Place, Run};
+use admitted::{Holds, List, Place, Run};
 
 use crate::lib0::Reader;
 use crate::limits::{MISSING_MAX, TYPE_DEPTH_MAX};
 use crate::update::{
-    ContentKind, Id, InvalidUpdate, Item, Parent, Ranges, Scan, Struct, StructKind, read_struct,
+    ContentKind, DeleteSet, Id, InvalidUpdate, Item, Parent, Ranges, Scan, Struct, StructKind, read_struct,
 };
 use bytes::Bytes;
 use pieces::Pieces;
@@ -85,6 +85,8 @@ struct Walk<'r, 'u> {
     sections: Vec<Progress<'u>>,
     by_client: Vec<(u64, usize)>,
     pieces: Pieces<'u>,
+    /// What the update deletes, sorted; made when it is first asked for.
+    deletes: Option<DeleteSet>,
 }
 
 /// What a section does next.
@@ -117,7 +119,7 @@ impl<'r, 'u> Walk<'r, 'u> {
             sections.iter().enumerate().map(|(index, section)| (section.client, index)).collect();
         by_client.sort_unstable();
         let pieces = Pieces::new(scan.bytes, sections.len());
-        Walk { admitted, scan, sections, by_client, pieces }
+        Walk { admitted, scan, sections, by_client, pieces, deletes: None }
     }
 
     /// Takes structs section by section until nothing can be taken any more.
@@ -160,6 +162,7 @@ impl<'r, 'u> Walk<'r, 'u> {
                 Ok(place) => place,
                 Err(end) => return Ok(Step::Stop(end)),
             };
+            self.check_entry(client, known..read.end(), place)?;
             self.pieces.push(index, client, &read, known - read.clock, start..reader.position())?;
             if let Some(section) = self.sections.get_mut(index) {
                 Run::append(&mut section.runs, known, place);
@@ -189,10 +192,18 @@ impl<'r, 'u> Walk<'r, 'u> {
 
     /// Where a struct would live, or why it has to wait.
     fn place(&self, index: usize, read: &Struct<'_>) -> Result<Result<Place, End>, InvalidUpdate> {
-        let item = match &read.kind {
-            StructKind::Item(item) => item,
+        let mut item = match &read.kind {
+            StructKind::Item(item) => *item,
             StructKind::Gc | StructKind::Skip => return Ok(Ok(Place::Gc)),
         };
+        if let Some(Progress { client, known, .. }) =
+            self.sections.get(index).filter(|s| s.known > read.clock)
+        {
+            // What is left after the cut stands behind the unit before it, wherever that is: the cut-off
+            // part may have been written differently before.
+            item.origin = Some(Id { client: *client, clock: known - 1 });
+            item.parent = None;
+        }
         let explicit = match item.parent {
             Some(Parent::Item(id)) => Some(id),
             _ => None,
@@ -202,7 +213,30 @@ impl<'r, 'u> Walk<'r, 'u> {
                 return Ok(Err(end));
             }
         }
-        self.place_of_item(item).map(Ok)
+        self.place_of_item(&item).map(Ok)
+    }
+
+    /// Documents that keep their history join the values that one client gave to one key. Such an item
+    /// can be split by others, and then a value that was superseded is found by nobody when its parent
+    /// is collected: yrs goes on to use the freed parent. It is let in when all of it is deleted by the
+    /// same update, which is how documents write it (rule AD17).
+    fn check_entry(
+        &mut self,
+        client: u64,
+        units: std::ops::Range<u32>,
+        place: Place,
+    ) -> Result<(), InvalidUpdate> {
+        let Place::In(List { is_key: true, .. }, Holds::Value) = place else { return Ok(()) };
+        if units.len() < 2 {
+            return Ok(());
+        }
+        let deletes = self.deletes.get_or_insert_with(|| self.scan.delete_set());
+        let ranges = Ranges::normalized(vec![(units.start, units.end)]);
+        if !deletes.get(&client).is_some_and(|deleted| deleted.covers(&ranges)) {
+            return Err(InvalidUpdate::Entry);
+        }
+        self.pieces.delete_at_once(client, (units.start, units.end));
+        Ok(())
     }
 
     fn waits_for(&self, index: usize, id: Id) -> Option<End> {
@@ -231,35 +265,37 @@ impl<'r, 'u> Walk<'r, 'u> {
         }
     }
 
-    /// Where an item lives whose dependencies are known (rules AD14 and AD15).
+    /// Where an item lives whose dependencies are known (rules AD14 to AD16).
     fn place_of_item(&self, item: &Item<'_>) -> Result<Place, InvalidUpdate> {
-        let depth = match item.parent {
-            Some(Parent::Root) => 1,
+        let list = match item.parent {
+            Some(Parent::Root(name)) => Some(List::of_root(name, item.key)),
             Some(Parent::Item(id)) => match self.place_of(id) {
-                Place::Type(depth) => depth + 1,
+                Place::In(parent, Holds::Type) => Some(List::of_type(id, item.key, parent.depth + 1)),
+                Place::In(_, Holds::Value) => return Err(InvalidUpdate::Parent),
                 // The parent is gone: Yjs and yrs collect the item at once.
-                Place::Deleted(_) | Place::Gc => return Ok(Place::Gc),
-                Place::Value(_) => return Err(InvalidUpdate::Parent),
+                Place::In(_, Holds::Deleted) | Place::Gc => None,
             },
-            None => {
-                let neighbours = [item.origin, item.right_origin];
-                let mut deepest = 0;
-                for id in neighbours.into_iter().flatten() {
-                    match self.place_of(id) {
-                        Place::Gc => return Ok(Place::Gc),
-                        Place::Type(depth) | Place::Deleted(depth) | Place::Value(depth) => {
-                            deepest = deepest.max(depth);
-                        }
-                    }
-                }
-                deepest
-            }
+            None => self.list_of_neighbours(item)?,
         };
+        let Some(list) = list else { return Ok(Place::Gc) };
         match item.kind {
-            ContentKind::Type if depth > TYPE_DEPTH_MAX => Err(InvalidUpdate::TypeDepth),
-            ContentKind::Type => Ok(Place::Type(depth)),
-            ContentKind::Deleted => Ok(Place::Deleted(depth)),
-            ContentKind::String | ContentKind::Value => Ok(Place::Value(depth)),
+            ContentKind::Type if list.depth > TYPE_DEPTH_MAX => Err(InvalidUpdate::TypeDepth),
+            ContentKind::Type => Ok(Place::In(list, Holds::Type)),
+            ContentKind::Deleted => Ok(Place::In(list, Holds::Deleted)),
+            ContentKind::String | ContentKind::Value => Ok(Place::In(list, Holds::Value)),
+        }
+    }
+
+    /// The list that the neighbours are in; none when they were collected. One that was collected says
+    /// nothing: a peer may have collected what others still have.
+    fn list_of_neighbours(&self, item: &Item<'_>) -> Result<Option<List>, InvalidUpdate> {
+        let list = |id: Option<Id>| match id.map(|id| self.place_of(id)) {
+            Some(Place::In(list, _)) => Some(list),
+            Some(Place::Gc) | None => None,
+        };
+        match (list(item.origin), list(item.right_origin)) {
+            (Some(left), Some(right)) if left != right => Err(InvalidUpdate::Neighbours),
+            (left, right) => Ok(left.or(right)),
         }
     }
 
@@ -297,7 +333,7 @@ impl<'r, 'u> Walk<'r, 'u> {
         missing.dedup();
         missing.truncate(MISSING_MAX);
         let intact = missing.is_empty() && deletes.intact && scan.is_canonical;
-        let pieces = pieces.finish(update, intact, &deletes.new);
+        let pieces = pieces.finish(update, intact, deletes.new);
         Admission { pieces, missing }
     }
 }

@@ -4,6 +4,7 @@ use crate::lib0::Reader;
 use crate::state_vector::StateVector;
 use crate::update::{Id, InvalidUpdate, Ranges, Scan, StructKind, read_struct};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// The admitted state of one document: per client its clock, its deletions, and where its units live.
 /// A text of any length by one client takes one run; a list of records takes a few for each record.
@@ -19,15 +20,55 @@ struct Client {
     deleted: Ranges,
 }
 
-/// Where a unit lives. Depth 1 is directly in a root type.
+/// One chain of items: the children of a shared type, or the values one of its keys has had.
+///
+/// Known by a hash, because a room keeps one for each run: exact names would take several times the
+/// memory. Whoever constructs two lists with the same hash upsets only the document that they write to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct List {
+    /// Two halves, so that a run takes 16 bytes.
+    hash: [u32; 2],
+    /// Depth 1 is directly in a root type.
+    pub(super) depth: u16,
+    /// True when these are the values of a key.
+    pub(super) is_key: bool,
+}
+
+impl List {
+    /// The children of a root type, or the values of one of its keys.
+    pub(super) fn of_root(name: &str, key: Option<&str>) -> Self {
+        List::new((0u8, name, key), key, 1)
+    }
+
+    /// The children of a shared type, or the values of one of its keys.
+    pub(super) fn of_type(item: Id, key: Option<&str>, depth: u16) -> Self {
+        List::new((1u8, item, key), key, depth)
+    }
+
+    fn new(name: impl Hash, key: Option<&str>, depth: u16) -> Self {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let hash = hasher.finish();
+        List { hash: [(hash >> 32) as u32, hash as u32], depth, is_key: key.is_some() }
+    }
+}
+
+/// What a unit is, as far as others may name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// A value or text.
+    Value,
+    /// A shared type.
+    Type,
+    /// Something deleted and collected that still has its place.
+    Deleted,
+}
+
+/// Where a unit lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// A value or text at this depth.
-    Value(u16),
-    /// A shared type at this depth.
-    Type(u16),
-    /// Something deleted and collected that still has its place at this depth.
-    Deleted(u16),
+    /// In a list.
+    In(List, Holds),
     /// Collected with its parent: there is no place any more.
     Gc,
 }
@@ -53,7 +94,6 @@ impl Run {
         after.checked_sub(1).and_then(|index| runs.get(index)).map_or(Place::Gc, |run| run.place)
     }
 }
-
 impl Admitted {
     /// Nothing is known yet.
     pub fn new() -> Self {
@@ -139,5 +179,15 @@ impl Admitted {
         let new = ranges.without(&known.deleted);
         known.deleted.extend(&new);
         new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_takes_sixteen_bytes_or_fewer() {
+        assert!(size_of::<Run>() <= 20, "{} bytes", size_of::<Run>());
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Pieces<'u> {
     /// For each section of the update, the open piece it was last put in and its part there.
     parts: Vec<Option<(usize, usize)>>,
     structs: usize,
+    /// Deletions that have to come with the structs in the open piece.
+    deletes: BTreeMap<u64, Vec<(u32, u32)>>,
     /// True when everything was taken as written.
     intact: bool,
 }
@@ -36,12 +38,33 @@ struct Part<'u> {
 impl<'u> Pieces<'u> {
     pub(super) fn new(bytes: &'u [u8], sections: usize) -> Self {
         let parts = vec![None; sections];
-        Pieces { bytes, done: Vec::new(), open: Vec::new(), open_structs: 0, parts, structs: 0, intact: true }
+        Pieces {
+            bytes,
+            done: Vec::new(),
+            open: Vec::new(),
+            open_structs: 0,
+            parts,
+            structs: 0,
+            deletes: BTreeMap::new(),
+            intact: true,
+        }
     }
 
     /// A struct was left out.
     pub(super) fn skipped(&mut self) {
         self.intact = false;
+    }
+
+    /// What is pushed next is deleted in the same piece.
+    pub(super) fn delete_at_once(&mut self, client: u64, units: (u32, u32)) {
+        self.make_room();
+        self.deletes.entry(client).or_default().push(units);
+    }
+
+    fn make_room(&mut self) {
+        if self.open_structs == PIECE_STRUCTS_MAX {
+            self.close(BTreeMap::new());
+        }
     }
 
     /// Takes a struct, without its first `offset` units; `written` is where it stands in the update.
@@ -53,9 +76,7 @@ impl<'u> Pieces<'u> {
         offset: u32,
         written: Range<usize>,
     ) -> Result<(), InvalidUpdate> {
-        if self.open_structs == PIECE_STRUCTS_MAX {
-            self.close(&BTreeMap::new());
-        }
+        self.make_room();
         let piece = self.done.len();
         let known = self.parts.get(section).copied().flatten().filter(|(of, _)| *of == piece);
         let index = known.map_or(self.open.len(), |(_, index)| index);
@@ -89,7 +110,10 @@ impl<'u> Pieces<'u> {
         Ok(())
     }
 
-    fn close(&mut self, deletes: &BTreeMap<u64, Ranges>) {
+    fn close(&mut self, mut deletes: BTreeMap<u64, Ranges>) {
+        for (client, units) in std::mem::take(&mut self.deletes) {
+            deletes.entry(client).or_default().extend(&Ranges::normalized(units));
+        }
         let mut parts = std::mem::take(&mut self.open);
         self.open_structs = 0;
         // Yjs writes higher client IDs first.
@@ -112,7 +136,7 @@ impl<'u> Pieces<'u> {
         &mut self,
         update: &Bytes,
         intact: bool,
-        deletes: &BTreeMap<u64, Ranges>,
+        deletes: BTreeMap<u64, Ranges>,
     ) -> Vec<Bytes> {
         let nothing = self.structs == 0 && deletes.is_empty();
         if nothing {

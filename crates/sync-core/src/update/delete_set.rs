@@ -112,30 +112,37 @@ pub type DeleteSet = BTreeMap<u64, Ranges>;
 pub struct WrittenDeletes {
     /// `(client, start, end)`, unsorted, perhaps overlapping.
     pub ranges: Vec<(u64, u32, u32)>,
-    /// False when a client has no ranges or a range no length.
+    /// False when a client is there twice or without ranges, or its ranges are not in order and apart.
+    /// yrs keeps only the last list of a client and searches it as if it were sorted.
     pub is_canonical: bool,
 }
 
 /// Reads a delete set.
 pub fn read_delete_set(reader: &mut Reader<'_>) -> Result<WrittenDeletes, InvalidUpdate> {
     let mut out = WrittenDeletes { ranges: Vec::new(), is_canonical: true };
+    let mut clients = Vec::new();
     for _ in 0..reader.count(2)? {
         let client = reader.uint()?;
         if client >= CLIENT_ID_END {
             return Err(InvalidUpdate::Client);
         }
+        clients.push(client);
         let count = reader.count(2)?;
         out.is_canonical &= count > 0;
+        let mut next = 0;
         for _ in 0..count {
             let clock = reader.uint32()?;
             let len = reader.uint32()?;
-            out.is_canonical &= len > 0;
-            match clock.checked_add(len) {
-                Some(end) if end < CLOCK_END => out.ranges.push((client, clock, end)),
+            out.is_canonical &= len > 0 && clock >= next;
+            next = match clock.checked_add(len) {
+                Some(end) if end < CLOCK_END => end,
                 _ => return Err(InvalidUpdate::Clock),
-            }
+            };
+            out.ranges.push((client, clock, next));
         }
     }
+    clients.sort_unstable();
+    out.is_canonical &= clients.windows(2).all(|pair| pair.first() != pair.last());
     Ok(out)
 }
 

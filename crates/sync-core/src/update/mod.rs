@@ -20,6 +20,7 @@ pub(crate) use write::{trimmed, write_delete_ranges, write_section_head};
 use crate::code::Code;
 use crate::lib0::{ReadError, Reader};
 use crate::limits::{CLIENT_ID_END, CLOCK_END, UPDATE_BYTES_MAX};
+use std::collections::BTreeMap;
 use thiserror::Error;
 
 /// The update that changes nothing.
@@ -64,6 +65,12 @@ pub enum InvalidUpdate {
     /// The explicit parent of an item is neither a shared type nor deleted.
     #[error("the parent of an item is not a shared type")]
     Parent,
+    /// The neighbours of an item are not in the same list.
+    #[error("the neighbours of an item are not in the same list")]
+    Neighbours,
+    /// One item holds several values of one key, and they are not all deleted by the same update.
+    #[error("one item holds several values of one key")]
+    Entry,
     /// Shared types are nested too deeply.
     #[error("shared types are nested too deeply")]
     TypeDepth,
@@ -167,6 +174,15 @@ impl<'a> Scan<'a> {
         clients.sort_unstable();
         let twice = clients.windows(2).any(|pair| pair.first() == pair.last());
         if twice { Err(InvalidUpdate::Section) } else { Ok(()) }
+    }
+
+    /// What it deletes, sorted.
+    pub fn delete_set(&self) -> DeleteSet {
+        let mut by_client: BTreeMap<u64, Vec<(u32, u32)>> = BTreeMap::new();
+        for (client, start, end) in self.deletes.iter().copied() {
+            by_client.entry(client).or_default().push((start, end));
+        }
+        by_client.into_iter().map(|(client, ranges)| (client, Ranges::normalized(ranges))).collect()
     }
 
     /// True when the update has neither structs nor deletions.

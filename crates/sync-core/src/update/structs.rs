@@ -50,9 +50,9 @@ pub enum ContentKind {
 
 /// Where an item without origins lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Parent {
-    /// In a root type.
-    Root,
+pub enum Parent<'a> {
+    /// In the root type of this name.
+    Root(&'a str),
     /// In the shared type made by this item.
     Item(Id),
 }
@@ -65,7 +65,9 @@ pub struct Item<'a> {
     /// The unit to its right when it was made.
     pub right_origin: Option<Id>,
     /// Present exactly when there are no origins.
-    pub parent: Option<Parent>,
+    pub parent: Option<Parent<'a>>,
+    /// The key in its parent that it is a value of; written only when there are no origins.
+    pub key: Option<&'a str>,
     /// What it holds.
     pub kind: ContentKind,
     /// First byte as written.
@@ -126,25 +128,22 @@ pub fn read_struct<'a>(reader: &mut Reader<'a>, clock: u32) -> Result<Struct<'a>
 fn read_item<'a>(reader: &mut Reader<'a>, info: u8) -> Result<(u32, Item<'a>), InvalidUpdate> {
     let origin = if info & HAS_ORIGIN != 0 { Some(Id::read(reader)?) } else { None };
     let right_origin = if info & HAS_RIGHT_ORIGIN != 0 { Some(Id::read(reader)?) } else { None };
-    let mut parent = None;
+    let (mut parent, mut key) = (None, None);
     if origin.is_none() && right_origin.is_none() {
         parent = Some(read_parent(reader)?);
         if info & HAS_PARENT_SUB != 0 {
-            read_key(reader)?;
+            key = Some(read_key(reader)?);
         }
     }
     let start = reader.position();
     let Content { kind, len } = skip_content(reader, info & KIND_BITS)?;
     let content = reader.since(start);
-    Ok((len, Item { origin, right_origin, parent, kind, info, content }))
+    Ok((len, Item { origin, right_origin, parent, key, kind, info, content }))
 }
 
-fn read_parent(reader: &mut Reader<'_>) -> Result<Parent, InvalidUpdate> {
+fn read_parent<'a>(reader: &mut Reader<'a>) -> Result<Parent<'a>, InvalidUpdate> {
     match reader.u8()? {
-        1 => {
-            read_key(reader)?;
-            Ok(Parent::Root)
-        }
+        1 => Ok(Parent::Root(read_key(reader)?)),
         0 => Ok(Parent::Item(Id::read(reader)?)),
         _ => Err(InvalidUpdate::Form),
     }

@@ -1,0 +1,15 @@
+//! What admission promises, proven against yrs itself, against updates made by stock Yjs, and against
+//! bytes made to do harm. Test names begin with the rule of `docs/protocol.md` that they prove.
+
+mod crafted;
+mod dice;
+mod history;
+mod oracle;
+
+mod diff_and_merge;
+mod hostile;
+mod places;
+mod resources;
+mod structure;
+mod trimming;
+mod whole;
