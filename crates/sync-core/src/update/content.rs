@@ -174,8 +174,9 @@ impl<'de> Visitor<'de> for Check {
     fn visit_i64<E>(self, _: i64) -> Result<(), E> {
         Ok(())
     }
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
+    // yrs keeps whole numbers as `i64` and refuses the rest.
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<(), E> {
+        i64::try_from(number).map(drop).map_err(|_| E::custom("number out of range"))
     }
     fn visit_f64<E>(self, _: f64) -> Result<(), E> {
         Ok(())
