@@ -63,9 +63,10 @@ enum End {
 }
 
 /// One client's structs on their way in.
-struct Progress<'a> {
+struct Progress {
     client: u64,
-    reader: Reader<'a>,
+    /// Offset of the next struct's bytes.
+    at: usize,
     /// Structs not yet looked at.
     remaining: usize,
     /// Clock of the next struct.
@@ -75,14 +76,15 @@ struct Progress<'a> {
     known_before: u32,
     runs: Vec<Run>,
     end: End,
-    /// Sections that wait for clocks of this one, the lowest clock first.
-    waiters: BinaryHeap<Reverse<(u32, usize)>>,
+    /// Sections that wait for clocks of this one, the lowest clock first. Boxed: few are waited for, and
+    /// an update may have very many sections.
+    waiters: Option<Box<BinaryHeap<Reverse<(u32, usize)>>>>,
 }
 
 struct Walk<'r, 'u> {
     admitted: &'r mut Admitted,
     scan: &'u Scan<'u>,
-    sections: Vec<Progress<'u>>,
+    sections: Vec<Progress>,
     by_client: Vec<(u64, usize)>,
     pieces: Pieces<'u>,
     /// What the update deletes, sorted; made when it is first asked for.
@@ -97,21 +99,21 @@ enum Step {
 
 impl<'r, 'u> Walk<'r, 'u> {
     fn new(admitted: &'r mut Admitted, scan: &'u Scan<'u>) -> Self {
-        let sections: Vec<Progress<'u>> = scan
+        let sections: Vec<Progress> = scan
             .sections
             .iter()
             .map(|section| {
                 let known = admitted.clock(section.client);
                 Progress {
                     client: section.client,
-                    reader: Reader::at(scan.bytes, section.start),
+                    at: section.start,
                     remaining: section.count,
                     clock: section.clock,
                     known,
                     known_before: known,
                     runs: Vec::new(),
                     end: End::Open,
-                    waiters: BinaryHeap::new(),
+                    waiters: None,
                 }
             })
             .collect();
@@ -135,7 +137,7 @@ impl<'r, 'u> Walk<'r, 'u> {
             if let End::Waits { section, id } = end
                 && let Some(other) = self.sections.get_mut(section)
             {
-                other.waiters.push(Reverse((id.clock, index)));
+                other.waiters.get_or_insert_default().push(Reverse((id.clock, index)));
             }
             if let Some(section) = self.sections.get_mut(index) {
                 section.end = end;
@@ -151,7 +153,7 @@ impl<'r, 'u> Walk<'r, 'u> {
             return Ok(Step::Stop(End::Done));
         }
         let (client, known) = (section.client, section.known);
-        let mut reader = section.reader;
+        let mut reader = Reader::at(self.scan.bytes, section.at);
         let start = reader.position();
         let read = read_struct(&mut reader, section.clock)?;
         if read.end() > known && !matches!(read.kind, StructKind::Skip) {
@@ -172,7 +174,7 @@ impl<'r, 'u> Walk<'r, 'u> {
             self.pieces.skipped();
         }
         if let Some(section) = self.sections.get_mut(index) {
-            section.reader = reader;
+            section.at = reader.position();
             section.clock = read.end();
             section.remaining -= 1;
         }
@@ -181,11 +183,12 @@ impl<'r, 'u> Walk<'r, 'u> {
 
     fn wake(&mut self, index: usize, ready: &mut Vec<usize>) {
         let Some(section) = self.sections.get_mut(index) else { return };
-        while let Some(Reverse((clock, waiter))) = section.waiters.peek().copied() {
+        let Some(waiters) = section.waiters.as_mut() else { return };
+        while let Some(Reverse((clock, waiter))) = waiters.peek().copied() {
             if clock >= section.known {
                 break;
             }
-            section.waiters.pop();
+            waiters.pop();
             ready.push(waiter);
         }
     }
@@ -251,7 +254,7 @@ impl<'r, 'u> Walk<'r, 'u> {
         }
     }
 
-    fn section_of(&self, client: u64) -> Option<(usize, &Progress<'u>)> {
+    fn section_of(&self, client: u64) -> Option<(usize, &Progress)> {
         let found = self.by_client.binary_search_by_key(&client, |(client, _)| *client).ok()?;
         let (_, index) = self.by_client.get(found)?;
         Some((*index, self.sections.get(*index)?))

@@ -15,6 +15,10 @@ pub const UPDATE_BYTES_MAX: usize = 16 << 20;
 /// Largest document name, in bytes of UTF-8 (`docs/protocol.md`, "Names").
 pub const DOCUMENT_NAME_BYTES_MAX: usize = 512;
 
+/// Most clients that one update may name, and most that its deletions may name. Each costs a few hundred
+/// bytes while it is admitted; documents with 20,000 clients exist.
+pub const UPDATE_CLIENTS_MAX: usize = 1 << 17;
+
 /// Largest name of a root type, map key, element, format or subdocument, in bytes of UTF-8.
 /// Applications use URLs and paths as keys; nobody needs more, and each key is kept in memory.
 pub const KEY_BYTES_MAX: usize = 16 << 10;

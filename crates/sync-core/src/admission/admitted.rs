@@ -84,6 +84,10 @@ impl Run {
     /// Adds units from `start` on.
     pub(super) fn append(runs: &mut Vec<Run>, start: u32, place: Place) {
         if runs.last().is_none_or(|last| last.place != place) {
+            if runs.is_empty() {
+                // Most clients of a large document made one run.
+                runs.reserve_exact(1);
+            }
             runs.push(Run { start, place });
         }
     }
@@ -170,7 +174,11 @@ impl Admitted {
         }
         let known = self.clients.entry(client).or_default();
         known.clock = clock;
-        runs.into_iter().for_each(|run| Run::append(&mut known.runs, run.start, run.place));
+        if known.runs.is_empty() {
+            known.runs = runs;
+        } else {
+            runs.into_iter().for_each(|run| Run::append(&mut known.runs, run.start, run.place));
+        }
     }
 
     /// Deletes ranges of known clocks and returns those that were not deleted before.

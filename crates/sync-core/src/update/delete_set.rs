@@ -2,7 +2,7 @@
 
 use super::InvalidUpdate;
 use crate::lib0::Reader;
-use crate::limits::{CLIENT_ID_END, CLOCK_END};
+use crate::limits::{CLIENT_ID_END, CLOCK_END, UPDATE_CLIENTS_MAX};
 use std::collections::BTreeMap;
 
 /// Sorted clock ranges `[start, end)` that neither overlap nor touch.
@@ -121,7 +121,11 @@ pub struct WrittenDeletes {
 pub fn read_delete_set(reader: &mut Reader<'_>) -> Result<WrittenDeletes, InvalidUpdate> {
     let mut out = WrittenDeletes { ranges: Vec::new(), is_canonical: true };
     let mut clients = Vec::new();
-    for _ in 0..reader.count(2)? {
+    let client_count = reader.count(2)?;
+    if client_count > UPDATE_CLIENTS_MAX {
+        return Err(InvalidUpdate::Clients);
+    }
+    for _ in 0..client_count {
         let client = reader.uint()?;
         if client >= CLIENT_ID_END {
             return Err(InvalidUpdate::Client);

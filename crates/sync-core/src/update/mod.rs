@@ -19,7 +19,7 @@ pub(crate) use write::{trimmed, write_delete_ranges, write_section_head};
 
 use crate::code::Code;
 use crate::lib0::{ReadError, Reader};
-use crate::limits::{CLIENT_ID_END, CLOCK_END, UPDATE_BYTES_MAX};
+use crate::limits::{CLIENT_ID_END, CLOCK_END, UPDATE_BYTES_MAX, UPDATE_CLIENTS_MAX};
 use std::collections::BTreeMap;
 use thiserror::Error;
 
@@ -38,6 +38,9 @@ pub enum InvalidUpdate {
     /// The update is larger than [`UPDATE_BYTES_MAX`].
     #[error("the update is larger than {UPDATE_BYTES_MAX} bytes")]
     TooLarge,
+    /// It names more than [`UPDATE_CLIENTS_MAX`] clients.
+    #[error("the update names more than {UPDATE_CLIENTS_MAX} clients")]
+    Clients,
     /// A client ID is 2^53 or more.
     #[error("a client ID is out of range")]
     Client,
@@ -83,7 +86,7 @@ impl InvalidUpdate {
     /// The code that the sender is told.
     pub fn code(self) -> Code {
         match self {
-            InvalidUpdate::TooLarge => Code::UpdateTooLarge,
+            InvalidUpdate::TooLarge | InvalidUpdate::Clients => Code::UpdateTooLarge,
             InvalidUpdate::Unsupported => Code::UnsupportedContent,
             _ => Code::InvalidUpdate,
         }
@@ -129,6 +132,9 @@ impl<'a> Scan<'a> {
         }
         let mut reader = Reader::new(bytes);
         let section_count = reader.count(3)?;
+        if section_count > UPDATE_CLIENTS_MAX {
+            return Err(InvalidUpdate::Clients);
+        }
         let mut scan = Scan {
             bytes,
             sections: Vec::new(),

@@ -248,7 +248,12 @@ fn edit_xml(txn: &mut TransactionMut<'_>, dice: &mut Dice, shape: Shape, fragmen
             Some(XmlOut::Text(text)) => match dice.below(4) {
                 0 => text.push(txn, word(dice, shape)),
                 1 => drop(text.insert_attribute(txn, "lang", "en")),
-                2 => text.insert_with_attributes(txn, 0, word(dice, shape), attributes(dice, shape)),
+                2 => text.insert_with_attributes(
+                    txn,
+                    0,
+                    word(dice, shape),
+                    Attrs::from([("bold".into(), Any::Bool(true))]),
+                ),
                 _ if text.len(txn) > 0 => text.remove_range(txn, 0, 1),
                 _ => {}
             },
