@@ -1,0 +1,197 @@
+//! The writer: one thread that commits to all logs.
+//!
+//! It takes everything that waits, writes one frame for each document, syncs, and reports. What cannot
+//! be written stays here, in order, and is tried again; nothing of its document is written before it.
+
+use super::directory::Directory;
+use super::log::{Log, LogError};
+use super::{compaction, entry};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+use tidewell_sync_core::client::ReplicaId;
+use tidewell_sync_core::replica::Persist;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// How long a failed write waits for the next attempt.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Bytes taken together into one round of commits: bounds how long the first of them waits.
+const ROUND_BYTES: usize = 8 << 20;
+
+/// What became of a document's writes. Reports are taken as fast as they come, so they need no limit:
+/// there is one for each document and round.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) replica: ReplicaId,
+    /// How many writes it is about.
+    pub(crate) writes: u64,
+    /// The last write that is on disk, or why the writes after it are not.
+    pub(crate) outcome: Result<u64, Arc<io::Error>>,
+}
+
+#[derive(Debug)]
+enum Order {
+    Adopt(ReplicaId, Log),
+    Write(ReplicaId, u64, Persist),
+}
+
+/// Gives orders to the writer's thread. When it is dropped the thread finishes what it has and ends.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    orders: Sender<Order>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub(crate) fn start(directory: Arc<Directory>, reports: UnboundedSender<Report>) -> io::Result<Writer> {
+        let (orders, inbox) = channel();
+        let run = move || Thread { directory, reports, logs: BTreeMap::new() }.run(&inbox);
+        std::thread::Builder::new().name("tidewell-store".into()).spawn(run)?;
+        Ok(Writer { orders })
+    }
+
+    /// Gives it a document's log.
+    pub(crate) fn adopt(&self, replica: ReplicaId, log: Log) {
+        self.give(Order::Adopt(replica, log));
+    }
+
+    /// Writes behind everything before. `number` comes back in a report; each is larger than the last.
+    pub(crate) fn write(&self, replica: ReplicaId, number: u64, persist: Persist) {
+        self.give(Order::Write(replica, number, persist));
+    }
+
+    fn give(&self, order: Order) {
+        // The thread ends only when this sender is gone.
+        let _ = self.orders.send(order);
+    }
+}
+
+/// Where a log stands.
+#[derive(Debug)]
+enum Slot {
+    Open(Log),
+    /// After a failed compaction it is not known which file bears the name.
+    Unknown(PathBuf),
+}
+
+struct Document {
+    slot: Slot,
+    /// What waits to be written, as entries; how many writes it is, and the number of the last.
+    waiting: Vec<u8>,
+    writes: u64,
+    through: u64,
+}
+
+struct Thread {
+    directory: Arc<Directory>,
+    reports: UnboundedSender<Report>,
+    logs: BTreeMap<ReplicaId, Document>,
+}
+
+impl Thread {
+    fn run(mut self, inbox: &Receiver<Order>) {
+        loop {
+            let is_behind = self.logs.values().any(|document| !document.waiting.is_empty());
+            let first = if is_behind {
+                inbox.recv_timeout(RETRY_AFTER)
+            } else {
+                inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            };
+            let is_over = matches!(first, Err(RecvTimeoutError::Disconnected));
+            let mut bytes = 0;
+            for order in first.ok().into_iter().chain(inbox.try_iter()) {
+                bytes += self.take(order);
+                if bytes > ROUND_BYTES {
+                    break;
+                }
+            }
+            self.commit();
+            if is_over {
+                return;
+            }
+        }
+    }
+
+    /// Notes an order; answers how many bytes there are to write for it.
+    fn take(&mut self, order: Order) -> usize {
+        match order {
+            Order::Adopt(replica, log) => {
+                let slot = Slot::Open(log);
+                let document = Document { slot, waiting: Vec::new(), writes: 0, through: 0 };
+                self.logs.insert(replica, document);
+                0
+            }
+            Order::Write(replica, number, persist) => {
+                let Some(document) = self.logs.get_mut(&replica) else { return 0 };
+                let before = document.waiting.len();
+                entry::write(&mut document.waiting, &persist);
+                document.through = number;
+                document.writes += 1;
+                document.waiting.len() - before
+            }
+        }
+    }
+
+    fn commit(&mut self) {
+        for (replica, document) in &mut self.logs {
+            if document.waiting.is_empty() {
+                continue;
+            }
+            let writes = document.writes;
+            let outcome = document.commit(&self.directory).map(|()| document.through).map_err(Arc::new);
+            if let Err(error) = &outcome {
+                tracing::warn!(path = %document.path().display(), %error, "edits could not be written");
+            }
+            let _ = self.reports.send(Report { replica: *replica, writes, outcome });
+            document.compact_if_worth_it(&self.directory);
+        }
+    }
+}
+
+impl Document {
+    fn path(&self) -> &PathBuf {
+        match &self.slot {
+            Slot::Open(log) => &log.path,
+            Slot::Unknown(path) => path,
+        }
+    }
+
+    fn commit(&mut self, directory: &Directory) -> io::Result<()> {
+        if let Slot::Unknown(path) = &self.slot {
+            let (log, _) = Log::open(&directory.disk, path).map_err(into_io)?;
+            self.slot = Slot::Open(log);
+        }
+        if let Slot::Open(log) = &mut self.slot {
+            log.append(&directory.disk, &self.waiting)?;
+            self.waiting.clear();
+            self.writes = 0;
+        }
+        Ok(())
+    }
+
+    fn compact_if_worth_it(&mut self, directory: &Directory) {
+        let Slot::Open(log) = &mut self.slot else { return };
+        if !self.waiting.is_empty() || !log.is_worth_compacting() {
+            return;
+        }
+        match compaction::compact(&directory.disk, log) {
+            Ok(Some(compacted)) => *log = compacted,
+            Ok(None) => log.compaction_declined(),
+            Err(error) => {
+                tracing::warn!(path = %log.path.display(), %error, "a log could not be compacted");
+                self.slot = Slot::Unknown(log.path.clone());
+            }
+        }
+    }
+}
+
+fn into_io(error: LogError) -> io::Error {
+    match error {
+        LogError::Io { source, .. } => source,
+        damaged @ LogError::Damaged { .. } => io::Error::new(io::ErrorKind::InvalidData, damaged.to_string()),
+    }
+}
