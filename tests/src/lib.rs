@@ -1,0 +1,6 @@
+//! What the end-to-end tests are made of: the real relay as a process, a proxy that breaks links, raw
+//! clients that keep their own record, and recorded editing histories.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "everything here is test code")]
+
+pub mod proxy;
