@@ -74,3 +74,7 @@ pub const PUSH_BYTES_MAX: usize = 256 << 10;
 /// Bytes pushed and not yet acknowledged on one channel, so that a device with a long backlog does not
 /// fill the socket's buffers.
 pub const PUSHED_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of one turn's edits, of which one update is made: well below [`UPDATE_BYTES_MAX`], which the relay
+/// would refuse for good.
+pub const DRAFT_BYTES_MAX: usize = UPDATE_BYTES_MAX / 2;

@@ -7,7 +7,7 @@
 mod outbox;
 
 use outbox::Outbox;
-pub use outbox::{OutboxRow, RowId, Unsent};
+pub use outbox::{AdoptedRow, OutboxRow, RowId, Unsent};
 
 use crate::admission::Admitted;
 use crate::code::Code;
@@ -17,9 +17,10 @@ use crate::protocol::{Access, ClientMessage, Cursor, Position, Resume};
 use crate::state_vector::StateVector;
 use crate::update::{EMPTY, Id};
 use bytes::Bytes;
+use std::collections::HashSet;
 use yrs::block::ClientID;
 use yrs::updates::decoder::Decode;
-use yrs::{Doc, OffsetKind, Options, ReadTxn, Transact, TransactionMut, Update};
+use yrs::{BranchID, Doc, OffsetKind, Options, ReadTxn, Transact, TransactionMut, Update};
 
 /// A yrs document with every option set: positions in UTF-16 units as in JavaScript, deleted content
 /// collected, and no clean-up of formats, which would delete things that no update carries.
@@ -140,6 +141,14 @@ pub struct Replica {
     /// The last commit that came while the offer was open.
     through: Option<u64>,
     effects: Vec<ReplicaEffect>,
+    /// Shared types that changed, for whoever keeps values of them.
+    touched: Option<HashSet<BranchID>>,
+}
+
+fn note(touched: &mut Option<HashSet<BranchID>>, transaction: &TransactionMut<'_>) {
+    if let Some(touched) = touched {
+        touched.extend(transaction.changed_parent_types().iter().map(|branch| branch.id()));
+    }
 }
 
 impl Replica {
@@ -161,6 +170,7 @@ impl Replica {
             offer: Offer::Settled,
             through: None,
             effects: Vec::new(),
+            touched: None,
         }
     }
 
@@ -238,7 +248,10 @@ impl Replica {
         let (result, update) = {
             let mut transaction = self.doc.transact_mut();
             let result = edit(&mut transaction);
-            (result, Bytes::from(transaction.encode_update_v1()))
+            let update = Bytes::from(transaction.encode_update_v1());
+            transaction.commit();
+            note(&mut self.touched, &transaction);
+            (result, update)
         };
         if update.as_ref() != EMPTY {
             self.add_own(update, edits, now_ms);
@@ -263,19 +276,21 @@ impl Replica {
         self.take_or_hold(update)
     }
 
-    /// Takes over rows of a tab that is gone: their content may be here already.
-    pub fn adopt(&mut self, rows: Vec<OutboxRow>) -> Vec<RowId> {
-        let mut unreadable = Vec::new();
-        for row in rows {
-            if self.take_or_hold(&row.update).is_ok() {
-                self.outbox.push(row);
-            } else {
-                unreadable.push(row.id);
+    /// Takes over rows of a tab that is gone: their content may be here already. They get names in this
+    /// replica, in the order of `rows`; what cannot be read gets none.
+    pub fn adopt(&mut self, rows: Vec<AdoptedRow>) -> Vec<Option<RowId>> {
+        let mut names = Vec::new();
+        for AdoptedRow { update, edits, made_ms } in rows {
+            let id = self.outbox.next_id();
+            let is_readable = self.take_or_hold(&update).is_ok();
+            if is_readable {
+                self.outbox.push(OutboxRow { id, update, edits, made_ms });
             }
+            names.push(is_readable.then_some(id));
         }
         self.effects.push(ReplicaEffect::Status);
         self.pump();
-        unreadable
+        names
     }
 
     /// Admits and applies an update. What cannot be applied yet is held back.
@@ -303,7 +318,21 @@ impl Replica {
     /// A transaction of its own for each piece: one for many is quadratic in yrs.
     fn apply(&mut self, piece: &Bytes) -> Result<(), Code> {
         let update = Update::decode_v1(piece).map_err(|_| Code::InvalidUpdate)?;
-        self.doc.transact_mut().apply_update(update).map_err(|_| Code::InvalidUpdate)
+        let mut transaction = self.doc.transact_mut();
+        transaction.apply_update(update).map_err(|_| Code::InvalidUpdate)?;
+        transaction.commit();
+        note(&mut self.touched, &transaction);
+        Ok(())
+    }
+
+    /// From now on remembers which shared types change.
+    pub fn track_touched(&mut self) {
+        self.touched.get_or_insert_default();
+    }
+
+    /// The shared types that changed since the last call, and all that they lie in.
+    pub fn take_touched(&mut self) -> HashSet<BranchID> {
+        self.touched.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     fn hold(&mut self, update: Bytes, missing: Vec<Id>) {

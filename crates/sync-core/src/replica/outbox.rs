@@ -22,6 +22,17 @@ pub struct OutboxRow {
     pub made_ms: u64,
 }
 
+/// A row of a tab that is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdoptedRow {
+    /// What it changed, a v1 update.
+    pub update: Bytes,
+    /// Edits of the application that are in it.
+    pub edits: u32,
+    /// When it was made, in milliseconds since 1970.
+    pub made_ms: u64,
+}
+
 /// What waits for the relay.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Unsent {
