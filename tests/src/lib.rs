@@ -4,3 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "everything here is test code")]
 
 pub mod proxy;
+pub mod raw;
+pub mod record;
+pub mod relay;
+pub mod seed;

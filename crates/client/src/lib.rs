@@ -5,7 +5,7 @@
 //! use tidewell_client::{Client, Options, Store};
 //!
 //! let store = Store::Directory("notes".into());
-//! let client = Client::open(Options::new("ws://127.0.0.1:7700/sync", store)).await?;
+//! let client = Client::open(Options::new("ws://127.0.0.1:7700/v1/sync", store)).await?;
 //! let document = client.document("acme/list/42").await?;
 //! document.insert_text("notes", 0, "Milk").await?;
 //! document.saved_device().await?; // on this disk, whatever happens to the relay

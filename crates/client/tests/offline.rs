@@ -8,7 +8,7 @@ use tidewell_client::{
 use tidewell_client::{DirectoryError, yrs::Text, yrs::WriteTxn};
 
 fn offline(store: Store) -> Options {
-    Options { paused: true, ..Options::new("ws://127.0.0.1:1/sync", store) }
+    Options { paused: true, ..Options::new("ws://127.0.0.1:1/v1/sync", store) }
 }
 
 async fn open(path: &std::path::Path) -> Client {

@@ -1,0 +1,223 @@
+//! Raw clients: what comes over the wire at the relay's two doors, with nothing in between that could
+//! hide a loss.
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use tidewell_client::yrs::updates::decoder::Decode;
+use tidewell_client::yrs::{Doc, Transact, Update};
+use tidewell_sync_core::admission::Admitted;
+use tidewell_sync_core::document_name::DocumentName;
+use tidewell_sync_core::protocol::{ClientMessage, Position, Reassembly, RelayMessage, SUBPROTOCOL, VERSION};
+use tidewell_sync_core::replica::new_doc;
+use tidewell_sync_core::state_vector::StateVector;
+use tidewell_sync_core::y_protocol::YMessage;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+/// A socket at one of the doors, frame by frame.
+pub struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+/// The other side closed, with this number and reason if it named them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Closed {
+    /// WebSocket close code.
+    pub number: Option<u16>,
+    /// Name of the code.
+    pub reason: String,
+}
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "closed with {:?} {}", self.number, self.reason)
+    }
+}
+
+impl std::error::Error for Closed {}
+
+impl Socket {
+    /// Connects to a path.
+    pub async fn connect(
+        address: SocketAddr,
+        path: &str,
+        protocol: Option<&'static str>,
+    ) -> anyhow::Result<Self> {
+        let mut request = format!("ws://{address}{path}").into_client_request()?;
+        if let Some(protocol) = protocol {
+            request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(protocol));
+        }
+        Ok(Socket(connect_async(request).await?.0))
+    }
+
+    /// Sends a message.
+    pub async fn send(&mut self, message: Message) -> anyhow::Result<()> {
+        Ok(self.0.send(message).await?)
+    }
+
+    /// The next binary frame; [`Closed`] when there is none any more.
+    pub async fn next(&mut self) -> Result<Bytes, Closed> {
+        loop {
+            match self.0.next().await {
+                Some(Ok(Message::Binary(frame))) => return Ok(frame),
+                Some(Ok(Message::Close(Some(frame)))) => {
+                    return Err(Closed { number: Some(frame.code.into()), reason: frame.reason.to_string() });
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Err(Closed::default()),
+            }
+        }
+    }
+
+    /// Writes bytes to the socket below the WebSocket.
+    pub async fn write_below(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        use tokio::io::AsyncWriteExt;
+        self.0.get_mut().write_all(bytes).await
+    }
+}
+
+/// A raw client of `tidewell.v1`.
+pub struct TidewellSocket {
+    socket: Socket,
+    reassembly: Reassembly,
+    read: VecDeque<RelayMessage>,
+}
+
+impl TidewellSocket {
+    /// Connects and says hello; the welcome is the first message.
+    pub async fn connect(address: SocketAddr) -> anyhow::Result<Self> {
+        let socket = Socket::connect(address, "/v1/sync", Some(SUBPROTOCOL)).await?;
+        let mut this = TidewellSocket { socket, reassembly: Reassembly::default(), read: VecDeque::new() };
+        this.say(&ClientMessage::Hello { version: VERSION, token: String::new() }).await?;
+        Ok(this)
+    }
+
+    /// Sends one message in a frame of its own.
+    pub async fn say(&mut self, message: &ClientMessage) -> anyhow::Result<()> {
+        let mut frame = Vec::new();
+        message.write(&mut frame);
+        self.socket.send(Message::Binary(frame.into())).await
+    }
+
+    /// Opens a document as one who knows nothing of it.
+    pub async fn open(&mut self, channel: u32, document: &DocumentName) -> anyhow::Result<()> {
+        let position = Position::StateVector(StateVector::default());
+        self.say(&ClientMessage::Open { channel, document: document.clone(), position }).await
+    }
+
+    /// The next message.
+    pub async fn next(&mut self) -> anyhow::Result<RelayMessage> {
+        loop {
+            if let Some(message) = self.read.pop_front() {
+                return Ok(message);
+            }
+            let frame = self.socket.next().await?;
+            if let Some(messages) = self.reassembly.take(frame)? {
+                self.read.extend(RelayMessage::read_all(&messages)?);
+            }
+        }
+    }
+
+    /// The socket itself.
+    pub fn socket(&mut self) -> &mut Socket {
+        &mut self.socket
+    }
+}
+
+/// A raw client of the y-websocket door.
+pub struct StockSocket(pub Socket);
+
+impl StockSocket {
+    /// Connects to a document and asks for all of it.
+    pub async fn connect(address: SocketAddr, document: &DocumentName) -> anyhow::Result<Self> {
+        let socket = Socket::connect(address, &format!("/yjs/{document}"), None).await?;
+        let mut this = StockSocket(socket);
+        this.say(&YMessage::SyncStep1(StateVector::default())).await?;
+        Ok(this)
+    }
+
+    /// Sends a message.
+    pub async fn say(&mut self, message: &YMessage) -> anyhow::Result<()> {
+        self.0.send(Message::Binary(message.to_frame())).await
+    }
+
+    /// The next message.
+    pub async fn next(&mut self) -> anyhow::Result<YMessage> {
+        let frame = self.0.next().await?;
+        YMessage::read_all(&frame)?.into_iter().next().context("an empty frame")
+    }
+}
+
+/// A document as the relay has it.
+pub struct Fetched {
+    /// What is in it, unit by unit.
+    pub admitted: Admitted,
+    /// The document.
+    pub doc: Doc,
+}
+
+impl Fetched {
+    fn new() -> Self {
+        Fetched { admitted: Admitted::new(), doc: new_doc(0) }
+    }
+
+    fn take(&mut self, update: &Bytes) -> anyhow::Result<()> {
+        let admission = self.admitted.admit(update)?;
+        if !admission.is_complete() {
+            bail!("the relay sent something with a hole before it: {:?}", admission.missing);
+        }
+        for piece in admission.pieces {
+            self.doc.transact_mut().apply_update(Update::decode_v1(&piece)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Joins a document with a fresh client at our own door, and answers what it was given. One that joins at
+/// the y-websocket door afterwards must be given all of that too.
+pub async fn fetch(address: SocketAddr, document: &DocumentName) -> anyhow::Result<Fetched> {
+    let own = fetch_own(address, document).await.context("at our own door")?;
+    let stock = fetch_stock(address, document).await.context("at the y-websocket door")?;
+    if own.admitted.state_vector().exceeds(&stock.admitted.state_vector()) {
+        bail!("the y-websocket door gives out less than ours");
+    }
+    Ok(own)
+}
+
+async fn fetch_own(address: SocketAddr, document: &DocumentName) -> anyhow::Result<Fetched> {
+    let mut socket = TidewellSocket::connect(address).await?;
+    socket.open(0, document).await?;
+    let (mut fetched, mut known, mut last) = (Fetched::new(), 0, None);
+    while last.is_none_or(|last| known < last) {
+        match socket.next().await? {
+            RelayMessage::Opened { sequence, .. } => last = Some(sequence),
+            RelayMessage::Updates { through, updates, .. } => {
+                updates.iter().try_for_each(|update| fetched.take(update))?;
+                known = through;
+            }
+            RelayMessage::Welcome { .. } => {}
+            other => bail!("{other:?} for a fresh client"),
+        }
+    }
+    Ok(fetched)
+}
+
+async fn fetch_stock(address: SocketAddr, document: &DocumentName) -> anyhow::Result<Fetched> {
+    let mut socket = StockSocket::connect(address, document).await?;
+    let mut fetched = Fetched::new();
+    loop {
+        match socket.next().await? {
+            YMessage::Update(update) => fetched.take(&update)?,
+            YMessage::SyncStep2(update) => {
+                fetched.take(&update)?;
+                return Ok(fetched);
+            }
+            YMessage::SyncStep1(_) | YMessage::Awareness(_) => {}
+            other => bail!("{other:?} for a fresh client"),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The relay as a process: the real binary, killed and started again.
+
+use anyhow::{Context, bail};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::OnceLock;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// Far longer than anything here takes, also on a busy machine: what is not there by then never comes.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running relay. Dropping it kills it.
+#[derive(Debug)]
+pub struct Relay {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Relay {
+    /// Starts a relay on `data` and a free port, and waits until it listens.
+    pub async fn start(data: &Path) -> anyhow::Result<Relay> {
+        let mut process = Command::new(binary("tidewell-server", "tidewell")?)
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data)
+            .env("TIDEWELL_LOG", std::env::var("TIDEWELL_LOG").unwrap_or_else(|_| "warn".into()))
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("the relay does not start")?;
+        let stdout = process.stdout.take().context("the relay has no standard output")?;
+        let mut lines = BufReader::new(stdout).lines();
+        let line = timeout(PATIENCE, lines.next_line()).await.context("the relay says nothing")??;
+        let address = line.as_deref().and_then(|line| line.strip_prefix("listening on http://"));
+        let Some(address) = address else { bail!("the relay says {line:?}") };
+        Ok(Relay { process, address: address.parse()? })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Kills it with SIGKILL, and waits until it is gone.
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        Ok(self.process.kill().await?)
+    }
+
+    /// Its resident memory, in bytes.
+    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+        let id = self.process.id().context("the relay has ended")?;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib * 1024)
+    }
+
+    /// True while it runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
+    }
+}
+
+/// The path of a program of this workspace, built as the tests are. `TIDEWELL_BIN` names the relay that is
+/// to be tested instead.
+pub fn binary(package: &str, name: &str) -> anyhow::Result<PathBuf> {
+    if let (Some(path), "tidewell") = (std::env::var_os("TIDEWELL_BIN"), name) {
+        return Ok(path.into());
+    }
+    // target/<profile>/deps/<test>, or without deps for a program.
+    let test = std::env::current_exe()?;
+    let folder = test.ancestors().skip(1).find(|folder| !folder.ends_with("deps"));
+    let folder = folder.context("the test has no folder")?;
+    build(package, folder.ends_with("release"))?;
+    Ok(folder.join(name))
+}
+
+/// Builds a package once: cargo does not know that a test needs another package's program.
+fn build(package: &str, is_release: bool) -> anyhow::Result<()> {
+    static BUILT: OnceLock<std::sync::Mutex<Vec<String>>> = OnceLock::new();
+    let mut built = BUILT.get_or_init(Default::default).lock().unwrap();
+    if built.iter().any(|built| built == package) {
+        return Ok(());
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = std::process::Command::new(cargo);
+    command.args(["build", "--quiet", "--bins", "--package", package]);
+    command.args(is_release.then_some("--release")).current_dir(env!("CARGO_MANIFEST_DIR"));
+    if !command.status()?.success() {
+        bail!("{package} does not build");
+    }
+    built.push(package.to_owned());
+    Ok(())
+}
