@@ -10,6 +10,7 @@ mod diff_and_merge;
 mod hostile;
 mod places;
 mod resources;
+mod stock;
 mod structure;
 mod trimming;
 mod whole;
