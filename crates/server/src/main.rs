@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use clap::Parser;
+use std::io::Write;
 use std::process::ExitCode;
 use tidewell_server::{Command, CommandLine, LogForm, QuarantineCommand, ServeOptions};
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,7 +47,8 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
             .with_context(|| format!("cannot listen on {}", options.listen))?;
         let url = format!("http://{}", listener.local_addr()?);
         match options.log {
-            LogForm::Text => println!("listening on {url}"),
+            // Nobody need read it: a closed standard output does not stop the relay.
+            LogForm::Text => drop(writeln!(std::io::stdout(), "listening on {url}")),
             LogForm::Json => tracing::info!(url, "listening"),
         }
         tracing::info!("serving loopback only, because there are no tokens");
@@ -69,7 +71,12 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
 fn start_log(form: LogForm) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("TIDEWELL_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // The full disk that is to be reported may be the log's own: a line that cannot be written is dropped,
+    // where the default would panic.
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     match form {
         LogForm::Text => log.init(),
         LogForm::Json => log.json().flatten_event(true).init(),

@@ -48,6 +48,9 @@ pub struct ServeOptions {
     /// Form of the log on standard error.
     #[arg(long, value_enum, default_value_t = LogForm::Text)]
     pub log: LogForm,
+    /// Program that is started to build documents, instead of this one.
+    #[arg(long, value_name = "PROGRAM", hide = true)]
+    pub materializer: Option<PathBuf>,
 }
 
 /// Form of the log.

@@ -104,7 +104,7 @@ impl Prepared {
         let writer = WriterQueue::new(metrics.clone());
         let connections = Connections::default();
         let rooms = Rooms::new(readers.clone(), writer.clone(), lineage, metrics.clone());
-        let pool = Pool::new(Program::this(), metrics.clone());
+        let pool = Pool::new(Program::new(options.materializer.as_deref()), metrics.clone());
         let compactor =
             Compactor::new(pool, readers.clone(), writer.clone(), metrics.clone(), options.history);
         let thread = start_writer(store, writer.clone(), metrics.clone(), connections.clone())

@@ -124,14 +124,15 @@ impl Connection {
 
     async fn collect(&mut self) -> Result<(), End> {
         let Outgoing { ready, behind, ack: _, need } = self.room.collect(self.member);
+        // First, as stock relays do: the answer and what it asks for cross on the way.
+        if let Some(vector) = need {
+            self.send(&YMessage::SyncStep1(vector));
+        }
         if let Some(ready) = ready {
             ready.updates.into_iter().for_each(|update| self.send(&YMessage::Update(update)));
         }
         if let Some(behind) = behind {
             self.bring_up_to_date(behind).await?;
-        }
-        if let Some(vector) = need {
-            self.send(&YMessage::SyncStep1(vector));
         }
         if let Some(update) = self.room.collect_awareness(self.member) {
             self.send(&YMessage::Awareness(update.into()));

@@ -25,10 +25,14 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// This program, also after its file was replaced by a newer one.
-    pub(crate) fn this() -> Self {
+    /// The program named, or else this one, also after its file was replaced by a newer one.
+    pub(crate) fn new(named: Option<&Path>) -> Self {
         let own = Path::new("/proc/self/exe");
-        let path = if own.exists() { own.to_owned() } else { std::env::current_exe().unwrap_or_default() };
+        let path = match named {
+            Some(path) => path.to_owned(),
+            None if own.exists() => own.to_owned(),
+            None => std::env::current_exe().unwrap_or_default(),
+        };
         Program { path, arguments: vec!["materialize".into()] }
     }
 }

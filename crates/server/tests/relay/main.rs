@@ -1,10 +1,15 @@
 //! The real binary, real sockets, a real disk.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod author;
 mod catch_up;
 mod client;
+mod compaction;
+mod disk;
 mod durability;
 mod process;
 mod refusals;
+mod rooms;
 mod start;
 mod stock;

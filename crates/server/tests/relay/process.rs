@@ -27,19 +27,23 @@ impl Relay {
     }
 
     pub(crate) fn start_with(data: &Path, arguments: &[&str]) -> Relay {
-        Relay::spawn(program().args(arguments), data)
+        Relay::spawn(program(), data, arguments)
     }
 
-    /// Starts `command` with `serve` and what it needs, and waits until it listens.
-    pub(crate) fn spawn(command: &mut Command, data: &Path) -> Relay {
-        // `arguments` of the caller come behind `serve`: rebuild in the order the program wants.
-        let extra: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
-        let mut ordered = Command::new(command.get_program());
-        let mut child = ordered
+    /// Starts it by way of another program, which is handed the arguments.
+    pub(crate) fn spawn_as(command: Command, data: &Path) -> Relay {
+        Relay::spawn(command, data, &[])
+    }
+
+    /// Waits until it listens.
+    fn spawn(mut command: Command, data: &Path, arguments: &[&str]) -> Relay {
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
-            .args(extra)
+            .args(arguments)
             .stdout(Stdio::piped())
+            // Some tests stop the process from writing files, and this may be one.
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let mut line = String::new();
@@ -49,8 +53,7 @@ impl Relay {
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        let id = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(id, signal).unwrap();
+        rustix::process::kill_process(self.id(), signal).unwrap();
     }
 
     /// kill -9.
@@ -65,6 +68,18 @@ impl Relay {
         self.signal(rustix::process::Signal::TERM);
         let status = self.child.wait().unwrap();
         (status, start.elapsed())
+    }
+
+    /// Asks again and again until `path` answers so that `reached` holds. A test that waits in vain is
+    /// ended by its runner.
+    pub(crate) fn wait_until(&self, reached: impl Fn(&Relay) -> bool) {
+        while !reached(self) {
+            std::thread::yield_now();
+        }
+    }
+
+    pub(crate) fn id(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
     }
 
     /// An HTTP request; answers the whole response.

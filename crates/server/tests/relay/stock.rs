@@ -115,9 +115,16 @@ async fn a_stock_client_brings_what_it_edited_offline_and_gets_what_it_missed() 
     }
     let relay = Relay::start(&data);
     let mut returning = Stock::with(&relay, "/yjs/doc", offline).await;
-    returning.until(|stock| stock.synced && stock.doc.text().contains("online")).await;
+    returning.until(|stock| stock.synced && stock.doc.text().contains("online ")).await;
     let mut fresh = Stock::connect(&relay, "/yjs/doc", 3).await;
-    fresh.until(|stock| stock.doc.text().contains("offline")).await;
+    let has_both =
+        |stock: &Stock| stock.doc.text().contains("offline") && stock.doc.text().contains("online");
+    while !has_both(&fresh) {
+        tokio::select! {
+            () = fresh.step() => {}
+            () = returning.step() => {}
+        }
+    }
     assert_eq!(fresh.doc.text(), returning.doc.text());
 }
 

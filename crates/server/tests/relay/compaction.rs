@@ -1,0 +1,96 @@
+//! Snapshots, made by another process and verified.
+
+use crate::author::Author;
+use crate::client::Client;
+use crate::process::{Relay, data, output};
+use std::path::Path;
+
+/// Types `count` letters, each a commit of its own.
+async fn type_letters(relay: &Relay, document: &str, author: &Author, count: u64) {
+    let mut writer = Client::connect(relay).await;
+    writer.open(1, document).await;
+    for number in 1..=count {
+        writer.push(1, number, author.types("x")).await;
+        writer.acknowledged(number).await;
+    }
+}
+
+fn count(data: &Path, query: &str) -> i64 {
+    let connection = rusqlite::Connection::open(data.join("tidewell.db")).unwrap();
+    connection.query_row(query, [], |row| row.get(0)).unwrap()
+}
+
+async fn text_of(relay: &Relay, document: &str) -> String {
+    let (mut reader, doc) = (Client::connect(relay).await, Author::new(9));
+    let sequence = reader.open(1, document).await;
+    reader.updates_through(sequence).await.iter().for_each(|update| doc.applies(update));
+    doc.text()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_log_is_compacted_and_nothing_changes_for_anybody() {
+    let (_folder, data) = data();
+    let relay = Relay::start(&data);
+    let author = Author::new(1);
+    type_letters(&relay, "a/doc", &author, 600).await;
+    relay.wait_until(|relay| relay.figure("tidewell_compactions_total") > 0.0);
+    assert_eq!(text_of(&relay, "a/doc").await, author.text());
+    relay.kill();
+    assert_eq!(count(&data, "SELECT sequence FROM snapshot"), 600);
+    assert_eq!(count(&data, "SELECT count(*) FROM log"), 600, "the history is kept");
+    let relay = Relay::start(&data);
+    assert_eq!(text_of(&relay, "a/doc").await, author.text());
+    let (mut behind, doc) = (Client::connect(&relay).await, Author::new(2));
+    let cursor = behind.cursor(590);
+    behind.open_at(1, "a/doc", cursor).await;
+    assert_eq!(behind.updates_through(600).await.len(), 1, "a cursor resumes from the log");
+    doc.applies(&author.state());
+    behind.push(1, 1, doc.types("!")).await;
+    behind.acknowledged(1).await;
+    assert_eq!(text_of(&relay, "a/doc").await, doc.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_older_than_the_history_gets_everything() {
+    let (_folder, data) = data();
+    let relay = Relay::start_with(&data, &["--history", "0"]);
+    let author = Author::new(1);
+    type_letters(&relay, "a/doc", &author, 550).await;
+    relay.wait_until(|relay| relay.figure("tidewell_compactions_total") > 0.0);
+    assert_eq!(count(&data, "SELECT count(*) FROM log"), 0);
+    let (mut old, doc) = (Client::connect(&relay).await, Author::new(2));
+    let cursor = old.cursor(3);
+    old.open_at(1, "a/doc", cursor).await;
+    old.updates_through(550).await.iter().for_each(|update| doc.applies(update));
+    assert_eq!(doc.text(), author.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_breaks_the_materializer_is_quarantined_and_its_sync_goes_on() {
+    let (_folder, data) = data();
+    let relay = Relay::start_with(&data, &["--materializer", "/bin/false"]);
+    let author = Author::new(1);
+    type_letters(&relay, "a/doc", &author, 520).await;
+    relay.wait_until(|relay| relay.figure("tidewell_quarantined") > 0.0);
+    assert_eq!(relay.figure("tidewell_materializer_restarts_total"), 2.0, "it was tried twice");
+    assert_eq!(text_of(&relay, "a/doc").await, author.text());
+    let mut writer = Client::connect(&relay).await;
+    writer.open(1, "a/doc").await;
+    writer.push(1, 1, author.types("!")).await;
+    writer.acknowledged(1).await;
+    relay.terminate();
+    let path = data.to_str().unwrap();
+    let list = output(&["quarantine", "list", "--data", path]);
+    let list = String::from_utf8(list.stdout).unwrap();
+    assert!(list.trim_end().ends_with("\tcrash\ta/doc"), "{list}");
+    let relay = Relay::start(&data);
+    assert_eq!(relay.figure("tidewell_quarantined"), 1.0);
+    assert_eq!(text_of(&relay, "a/doc").await, author.text());
+    relay.terminate();
+    assert!(output(&["quarantine", "release", "--data", path, "a/doc"]).status.success());
+    assert!(!output(&["quarantine", "release", "--data", path, "a/doc"]).status.success());
+    let relay = Relay::start(&data);
+    assert_eq!(text_of(&relay, "a/doc").await, author.text());
+    relay.wait_until(|relay| relay.figure("tidewell_compactions_total") > 0.0);
+    assert_eq!(text_of(&relay, "a/doc").await, author.text());
+}
