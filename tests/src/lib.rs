@@ -8,3 +8,4 @@ pub mod raw;
 pub mod record;
 pub mod relay;
 pub mod seed;
+pub mod trace;
