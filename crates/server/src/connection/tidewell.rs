@@ -16,11 +16,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use tidewell_sync_core::code::Code;
 use tidewell_sync_core::document_name::DocumentName;
-use tidewell_sync_core::limits::{CHANNELS_MAX, FRAME_BYTES_MAX, UPDATE_BYTES_MAX};
+use tidewell_sync_core::limits::{CHANNELS_MAX, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, UPDATE_BYTES_MAX};
 use tidewell_sync_core::protocol::{
     Access, ClientMessage, Position, Reassembly, RelayMessage, Resume, VERSION, split,
 };
-use tidewell_sync_core::room::{MemberId, Outgoing, PushKind};
+use tidewell_sync_core::room::{Behind, MemberId, Outgoing, PushKind};
 
 struct Connection {
     relay: Arc<Relay>,
@@ -241,14 +241,24 @@ impl Connection {
     async fn tell(&mut self, channel: u32, room: &Arc<RoomHandle>, member: MemberId, outgoing: Outgoing) {
         if let Some(ready) = outgoing.ready {
             let (through, updates) = (ready.through, ready.updates);
-            RelayMessage::Updates { channel, through, updates }.write(&mut self.out);
+            self.say(&RelayMessage::Updates { channel, through, updates });
         }
         if let Some(behind) = outgoing.behind {
+            let known = match &behind {
+                Behind::After(sequence) => *sequence,
+                Behind::StateVector(_) => 0,
+            };
             match catch_up(room, &self.relay.readers, behind).await {
                 Ok(ready) => {
                     let through = room.caught_up(member, ready.through);
-                    let updates = ready.parts.to_vec();
-                    RelayMessage::Updates { channel, through, updates }.write(&mut self.out);
+                    // Each part is a message: a document may be larger than the largest message. Only
+                    // the last one brings the member further.
+                    let (first, last) = ready.parts.split_at(ready.parts.len().saturating_sub(1));
+                    for part in first {
+                        let updates = vec![part.clone()];
+                        self.say(&RelayMessage::Updates { channel, through: known, updates });
+                    }
+                    self.say(&RelayMessage::Updates { channel, through, updates: last.to_vec() });
                 }
                 Err(error) => {
                     tracing::error!(document = %room.document(), %error, "a catch-up failed");
@@ -265,6 +275,18 @@ impl Connection {
         }
         if let Some(state_vector) = outgoing.need {
             RelayMessage::Need { channel, state_vector }.write(&mut self.out);
+        }
+    }
+
+    /// Adds a message to what leaves next. What leaves together is put together again by the peer, so it
+    /// must not be larger than the largest message.
+    fn say(&mut self, message: &RelayMessage) {
+        let before = self.out.len();
+        message.write(&mut self.out);
+        if before > 0 && self.out.len() > MESSAGE_BYTES_MAX {
+            let last = self.out.split_off(before);
+            self.write();
+            self.out = last;
         }
     }
 
