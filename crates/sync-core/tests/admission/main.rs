@@ -8,9 +8,12 @@ mod oracle;
 
 mod diff_and_merge;
 mod hostile;
+mod mutants;
+mod mutation;
 mod places;
 mod resources;
 mod stock;
 mod structure;
+mod survival;
 mod trimming;
 mod whole;
