@@ -14,22 +14,23 @@ export async function openGate(t, syncUrl) {
   await once(server, 'listening')
   const news = new EventEmitter()
   const kept = []
-  let arrived = 0
-  let pass = () => {}
-  let firstPush
+  let [arrived, released, awaited] = [0, 0, 0]
+  let pass
+  let firstUpdate
 
   server.on('connection', (device, request) => {
     const relay = new WebSocket(syncUrl, request.headers['sec-websocket-protocol'])
     const opened = once(relay, 'open')
     pass = frame => device.send(frame)
     relay.on('message', frame => {
-      if (frame[0] !== UPDATES && frame[0] !== ACK) return device.send(frame)
+      if (frame[0] !== UPDATES && frame[0] !== ACK) return pass(frame)
       kept.push(frame)
       arrived += 1
       news.emit('arrived')
     })
     device.on('message', async frame => {
-      firstPush ??= frame[0] === PUSH ? frame : undefined
+      // Before the update come the tag, the channel, the number and the length, each in a byte when it is small.
+      if (frame[0] === PUSH) firstUpdate ??= frame.subarray(4)
       await opened
       relay.send(frame)
     })
@@ -42,16 +43,18 @@ export async function openGate(t, syncUrl) {
   })
   return {
     syncUrl: `ws://127.0.0.1:${server.address().port}/v1/sync`,
-    /** The first push of the device. */
-    firstPush: () => firstPush,
+    /** The first update that the device sent; it must be short. */
+    firstUpdate: () => firstUpdate,
     /** How many frames have come from the relay. */
     arrived: () => arrived,
-    async waitFor(count) {
-      while (arrived < count) await once(news, 'arrived')
+    /** Waits for one frame more than was waited for before. */
+    async nextArrived() {
+      awaited += 1
+      while (arrived < awaited) await once(news, 'arrived')
     },
-    /** Lets the oldest frames through, until this many remain. */
-    release(remaining) {
-      while (kept.length > remaining) pass(kept.shift())
+    /** Lets the frames through, from the first that came to the one of this number. */
+    releaseThrough(number) {
+      for (; released < number; released += 1) pass(kept.shift())
     },
   }
 }
