@@ -7,6 +7,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
 import { openLink } from './link.mjs'
+import { nativeClientHas } from './programs.mjs'
 import { startRelay, temporaryFolder } from './relay.mjs'
 import { readText } from './stock_yjs.mjs'
 import { Replay, randomNumbers, readTrace } from './traces.mjs'
@@ -30,7 +31,7 @@ test('a paper typed while links break and relays are killed arrives whole, and n
   const data = await temporaryFolder(t)
   const link = await openLink(t)
   let relay = await startRelay(t, { data })
-  link.lead(relay.port)
+  await link.lead(relay.port)
   const [writer, reader] = [await openBarePage(t), await openBarePage(t)]
   await openDocument(writer, { name: 'writer', syncUrl: link.syncUrl, document: DOCUMENT })
   await openDocument(reader, { name: 'reader', syncUrl: link.syncUrl, document: DOCUMENT })
@@ -45,14 +46,14 @@ test('a paper typed while links break and relays are killed arrives whole, and n
   for (const moment of moments) {
     await typed(writer, moment)
     if (random() < 0.25) {
-      link.cut()
+      await link.cut()
       cuts += 1
       await typed(writer, Math.min(moment + Math.floor(random() * AHEAD_MAX), edits.length))
-      link.lead(relay.port)
+      await link.lead(relay.port)
       continue
     }
     await relay.kill()
-    link.cut()
+    await link.cut()
     kills += 1
     // Read after the kill: so it has every acknowledgement that left the relay and came here.
     const { made, acknowledged } = await progress(writer)
@@ -60,7 +61,7 @@ test('a paper typed while links break and relays are killed arrives whole, and n
     relay = await startRelay(t, { data })
     // Nobody but this reader can reach the relay yet: what it says is what was in the store.
     await storedIsAtLeast(stored, acknowledged, made, await readText(relay.url, DOCUMENT, 'text'))
-    link.lead(relay.port)
+    await link.lead(relay.port)
   }
 
   await typed(writer, edits.length)
@@ -69,6 +70,7 @@ test('a paper typed while links break and relays are killed arrives whole, and n
   await waitForText(writer, 'writer', expected)
   await waitForText(reader, 'reader', expected)
   assert.equal(await readText(relay.url, DOCUMENT, 'text'), expected)
+  await nativeClientHas(relay.syncUrl, DOCUMENT, 'text', expected)
   t.diagnostic(
     `seed ${SEED}: ${edits.length} edits in ${seconds.toFixed(1)} s, ${kills} relays killed, ${cuts} links cut, ` +
       `${unacknowledged} edits not acknowledged at the moments of the kills`,

@@ -3,6 +3,8 @@
 import { EventEmitter, once } from 'node:events'
 import { WebSocket, WebSocketServer } from 'ws'
 
+import { atEnd } from './cleanup.mjs'
+
 /** First bytes of the frames of `tidewell.v1` about edits: one made, those of others, and that one is saved. */
 const PUSH = 4
 const UPDATES = 35
@@ -37,7 +39,7 @@ export async function openGate(t, syncUrl) {
     device.on('close', () => relay.close())
     relay.on('close', () => device.close())
   })
-  t.after(() => {
+  atEnd(t, () => {
     for (const device of server.clients) device.terminate()
     server.close()
   })

@@ -7,6 +7,8 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { chromium } from 'playwright-core'
 
+import { atEnd } from './cleanup.mjs'
+
 /** Of a profile whose browser was killed, these say that it is still in use. */
 const LOCKS = ['SingletonLock', 'SingletonCookie', 'SingletonSocket']
 
@@ -41,7 +43,7 @@ export async function startPersistentChromium(t, profile) {
     if (child.exitCode === null && child.signalCode === null) process.kill(-child.pid, 'SIGKILL')
     await exited
   }
-  t.after(kill)
+  atEnd(t, kill)
 
   const lines = createInterface({ input: child.stderr })
   const address = await new Promise((resolve, reject) => {

@@ -5,18 +5,21 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use crate::command::command;
+use crate::command::{cargo, command};
 use crate::step::Outcome;
-use crate::{engine, npm, package, workspace};
+use crate::{demo, engine, npm, package, workspace};
 
-/// The package in a real browser.
+/// The package and the demo page in a real browser.
 pub(crate) fn browser() -> Result<Outcome> {
     package::build()?;
-    run("tests/browser")
+    let page = demo::build_page()?;
+    cargo("build --package tidewell-server --package tidewell-tests --bins --locked").run()?;
+    let programs = workspace::target("debug");
+    run("tests/browser", &[("TIDEWELL_DEMO", page), ("TIDEWELL_BINS", programs)])
 }
 
-/// Runs the `*.test.mjs` of a folder.
-fn run(folder: &str) -> Result<Outcome> {
+/// Runs the `*.test.mjs` of a folder, which find what they need by variables.
+fn run(folder: &str, variables: &[(&str, PathBuf)]) -> Result<Outcome> {
     npm::install("tests")?;
     let mut files: Vec<PathBuf> = fs::read_dir(workspace::path(folder))?
         .map(|entry| Ok(PathBuf::from(folder).join(entry?.file_name())))
@@ -30,6 +33,7 @@ fn run(folder: &str) -> Result<Outcome> {
     let node = command("node")
         .line("--test --test-reporter=spec")
         .variable("TIDEWELL_CHROMIUM", engine::chromium()?);
+    let node = variables.iter().fold(node, |node, (name, value)| node.variable(name, value));
     files.iter().fold(node, |node, file| node.argument(file)).run()?;
     Ok(Outcome::Passed)
 }
