@@ -4,7 +4,7 @@
 //! deleted, and where each unit lives (how deep, and whether it is itself a shared type). It admits the
 //! largest part of an update that is contiguous and closed under dependencies, takes only what is new,
 //! names what is missing, and hands the rest on in pieces that yrs can apply in bounded time.
-//! All or nothing: an update that is refused leaves no trace. Rules AD1 to AD19 of `docs/protocol.md`.
+//! All or nothing: an update that is refused leaves no trace. Rules AD1 to AD21 of `docs/protocol.md`.
 
 mod admitted;
 mod pieces;
@@ -347,7 +347,7 @@ struct TakenDeletes {
     intact: bool,
 }
 
-/// Takes the deletions that name known clocks; what they name beyond is missing (rule AD16).
+/// Takes the deletions that name known clocks; what they name beyond is missing (rule AD18).
 fn take_deletes(admitted: &mut Admitted, written: &[(u64, u32, u32)], missing: &mut Vec<Id>) -> TakenDeletes {
     let mut by_client: BTreeMap<u64, Vec<(u32, u32)>> = BTreeMap::new();
     let mut first_unknown: BTreeMap<u64, u32> = BTreeMap::new();

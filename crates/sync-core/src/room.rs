@@ -3,7 +3,7 @@
 //! A room never builds the document. It holds the admitted state, what waits to be committed, a ring of
 //! recent commits, and each member's cursor. What it must never do: let anything out that the store has
 //! not made durable. Whatever it tells a member is made from a [`Receipt`], and only the store makes
-//! those. Rules RM1 to RM12 of `docs/protocol.md`.
+//! those. Rules RM1 to RM11 of `docs/protocol.md`.
 
 mod batch;
 mod member;
