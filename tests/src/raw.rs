@@ -1,13 +1,14 @@
 //! Raw clients: what comes over the wire at the relay's two doors, with nothing in between that could
 //! hide a loss.
 
+use crate::relay::PATIENCE;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use tidewell_client::yrs::updates::decoder::Decode;
-use tidewell_client::yrs::{Doc, Transact, Update};
+use tidewell_client::yrs::{Doc, GetString, ReadTxn, Transact, Update};
 use tidewell_sync_core::admission::Admitted;
 use tidewell_sync_core::document_name::DocumentName;
 use tidewell_sync_core::protocol::{ClientMessage, Position, Reassembly, RelayMessage, SUBPROTOCOL, VERSION};
@@ -15,6 +16,7 @@ use tidewell_sync_core::replica::new_doc;
 use tidewell_sync_core::state_vector::StateVector;
 use tidewell_sync_core::y_protocol::YMessage;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
@@ -152,46 +154,57 @@ impl StockSocket {
     }
 }
 
-/// A document as the relay has it.
+/// A document as the relay has it. What the relay lets through is not given to yrs before it is asked for.
+#[derive(Default)]
 pub struct Fetched {
     /// What is in it, unit by unit.
     pub admitted: Admitted,
-    /// The document.
-    pub doc: Doc,
+    pieces: Vec<Bytes>,
 }
 
 impl Fetched {
-    fn new() -> Self {
-        Fetched { admitted: Admitted::new(), doc: new_doc(0) }
-    }
-
     fn take(&mut self, update: &Bytes) -> anyhow::Result<()> {
         let admission = self.admitted.admit(update)?;
         if !admission.is_complete() {
             bail!("the relay sent something with a hole before it: {:?}", admission.missing);
         }
-        for piece in admission.pieces {
-            self.doc.transact_mut().apply_update(Update::decode_v1(&piece)?)?;
-        }
+        self.pieces.extend(admission.pieces);
         Ok(())
+    }
+
+    /// The document.
+    pub fn doc(&self) -> anyhow::Result<Doc> {
+        let doc = new_doc(0);
+        for piece in &self.pieces {
+            doc.transact_mut().apply_update(Update::decode_v1(piece)?)?;
+        }
+        Ok(doc)
+    }
+
+    /// The text of the root type `t`.
+    pub fn text(&self) -> anyhow::Result<String> {
+        let doc = self.doc()?;
+        let transaction = doc.transact();
+        Ok(transaction.get_text("t").map(|text| text.get_string(&transaction)).unwrap_or_default())
     }
 }
 
 /// Joins a document with a fresh client at our own door, and answers what it was given. One that joins at
 /// the y-websocket door afterwards must be given all of that too.
 pub async fn fetch(address: SocketAddr, document: &DocumentName) -> anyhow::Result<Fetched> {
-    let own = fetch_own(address, document).await.context("at our own door")?;
-    let stock = fetch_stock(address, document).await.context("at the y-websocket door")?;
-    if own.admitted.state_vector().exceeds(&stock.admitted.state_vector()) {
-        bail!("the y-websocket door gives out less than ours");
-    }
+    let own = timeout(PATIENCE, fetch_own(address, document))
+        .await
+        .context("our own door keeps something back")??;
+    let known = own.admitted.state_vector();
+    let stock = timeout(PATIENCE, fetch_stock(address, document, &known)).await;
+    stock.context("the y-websocket door keeps something back")??;
     Ok(own)
 }
 
 async fn fetch_own(address: SocketAddr, document: &DocumentName) -> anyhow::Result<Fetched> {
     let mut socket = TidewellSocket::connect(address).await?;
     socket.open(0, document).await?;
-    let (mut fetched, mut known, mut last) = (Fetched::new(), 0, None);
+    let (mut fetched, mut known, mut last) = (Fetched::default(), 0, None);
     while last.is_none_or(|last| known < last) {
         match socket.next().await? {
             RelayMessage::Opened { sequence, .. } => last = Some(sequence),
@@ -206,18 +219,25 @@ async fn fetch_own(address: SocketAddr, document: &DocumentName) -> anyhow::Resu
     Ok(fetched)
 }
 
-async fn fetch_stock(address: SocketAddr, document: &DocumentName) -> anyhow::Result<Fetched> {
+/// Reads until everything up to `known` is there. The answer itself may be a little behind: what is
+/// missing follows as updates.
+async fn fetch_stock(
+    address: SocketAddr,
+    document: &DocumentName,
+    known: &StateVector,
+) -> anyhow::Result<()> {
     let mut socket = StockSocket::connect(address, document).await?;
-    let mut fetched = Fetched::new();
-    loop {
+    let (mut fetched, mut is_answered) = (Fetched::default(), false);
+    while !is_answered || known.exceeds(&fetched.admitted.state_vector()) {
         match socket.next().await? {
             YMessage::Update(update) => fetched.take(&update)?,
             YMessage::SyncStep2(update) => {
                 fetched.take(&update)?;
-                return Ok(fetched);
+                is_answered = true;
             }
             YMessage::SyncStep1(_) | YMessage::Awareness(_) => {}
             other => bail!("{other:?} for a fresh client"),
         }
     }
+    Ok(())
 }

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use tidewell_client::yrs::{GetString, ReadTxn, Transact};
 use tidewell_sync_core::document_name::DocumentName;
 use tokio::sync::watch;
 
@@ -82,10 +81,7 @@ impl Record {
                     continue;
                 }
                 let fetched = fetch(address, &document).await?;
-                let text = {
-                    let transaction = fetched.doc.transact();
-                    transaction.get_text("t").map(|text| text.get_string(&transaction)).unwrap_or_default()
-                };
+                let text = fetched.text()?;
                 for (index, promise) in promises.iter().enumerate() {
                     let is_there = match promise {
                         Promise::Update(update) => fetched.admitted.covers(update)?,

@@ -7,7 +7,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use tidewell_client::yrs::{Array, Doc, GetString, Map, ReadTxn, Text, Transact, WriteTxn};
+use tidewell_client::yrs::{Array, Doc, Map, Text, Transact, WriteTxn};
 use tidewell_client::{Client, Document, Options, Store};
 use tidewell_sync_core::document_name::DocumentName;
 use tidewell_sync_core::protocol::{ClientMessage, RelayMessage};
@@ -280,7 +280,7 @@ async fn check_natives(relay: &Relay, clients: &[Native]) -> usize {
     }
     let mut edits = 0;
     for (index, name) in documents().iter().enumerate() {
-        let expected = text_of(&fetch(relay.address(), name).await.unwrap().doc);
+        let expected = fetch(relay.address(), name).await.unwrap().text().unwrap();
         for Native { documents, made } in clients {
             let mut changes = documents[index].changes();
             let same = async {
@@ -296,9 +296,4 @@ async fn check_natives(relay: &Relay, clients: &[Native]) -> usize {
         }
     }
     edits
-}
-
-fn text_of(doc: &Doc) -> String {
-    let transaction = doc.transact();
-    transaction.get_text("t").map(|text| text.get_string(&transaction)).unwrap_or_default()
 }

@@ -7,7 +7,7 @@ use rand::Rng;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
-use tidewell_client::yrs::{GetString, ReadTxn, Text, Transact, WriteTxn};
+use tidewell_client::yrs::{Text, WriteTxn};
 use tidewell_client::{Client, Document, Options, Store};
 use tidewell_sync_core::document_name::DocumentName;
 use tidewell_tests::proxy::{Fault, Proxy};
@@ -98,8 +98,7 @@ async fn a_paper_typed_through_cuts_and_kills_arrives_to_the_letter() {
         start.elapsed()
     );
     let fetched = fetch(relay.address(), &DocumentName::parse(NAME).unwrap()).await.unwrap();
-    let transaction = fetched.doc.transact();
-    assert_eq!(transaction.get_text("t").unwrap().get_string(&transaction), expected);
+    assert_eq!(fetched.text().unwrap(), expected);
 
     writer.saved_device().await.unwrap();
     writing.close().await;
