@@ -33,10 +33,13 @@ pub(crate) enum Write {
     Batch,
 }
 
+/// Each room's messages, with the connection that sent them.
+type Rooms = HashMap<String, Sender<(u64, Bytes)>>;
+
 #[derive(Clone)]
 struct Bare {
     write: Write,
-    rooms: Arc<Mutex<HashMap<String, Sender<(u64, Bytes)>>>>,
+    rooms: Arc<Mutex<Rooms>>,
     connections: Arc<std::sync::atomic::AtomicU64>,
 }
 

@@ -62,6 +62,9 @@ enum End {
     Waits { section: usize, id: Id },
 }
 
+/// Clocks that are waited for, each with the section that waits; the lowest clock on top.
+type Waiters = BinaryHeap<Reverse<(u32, usize)>>;
+
 /// One client's structs on their way in.
 struct Progress {
     client: u64,
@@ -78,7 +81,7 @@ struct Progress {
     end: End,
     /// Sections that wait for clocks of this one, the lowest clock first. Boxed: few are waited for, and
     /// an update may have very many sections.
-    waiters: Option<Box<BinaryHeap<Reverse<(u32, usize)>>>>,
+    waiters: Option<Box<Waiters>>,
 }
 
 struct Walk<'r, 'u> {

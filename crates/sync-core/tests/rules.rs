@@ -1,5 +1,7 @@
 //! Every rule of `docs/protocol.md` has a test, and every rule that a test quotes exists.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -173,9 +173,9 @@ fn up4_merging_and_cutting_many_updates_takes_linear_time() {
             let mut txn = doc.transact_mut();
             // Typing backwards, and values: nothing of it can be joined.
             if at % 2 == 0 {
-                text.insert(&mut txn, 0, "x")
+                text.insert(&mut txn, 0, "x");
             } else {
-                drop(array.push_front(&mut txn, 1))
+                array.push_front(&mut txn, 1);
             }
             log.push(Bytes::from(txn.encode_update_v1()));
         }

@@ -1,6 +1,8 @@
 //! What admission promises, proven against yrs itself, against updates made by stock Yjs, and against
 //! bytes made to do harm. Test names begin with the rule of `docs/protocol.md` that they prove.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are tests")]
+
 mod crafted;
 mod dice;
 mod history;

@@ -220,7 +220,7 @@ fn ad18_a_delete_set_that_yrs_would_read_otherwise_is_written_anew() {
     for deletes in unclean {
         let mut guarded = Guarded::new();
         let admission = guarded.take_whole(&update_and_deletes(&sections, &deletes));
-        assert_eq!(admission.pieces, [clean.clone()], "{deletes:?}");
+        assert_eq!(admission.pieces.as_slice(), std::slice::from_ref(&clean), "{deletes:?}");
         guarded.check_deletes();
     }
 }
