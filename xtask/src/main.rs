@@ -16,6 +16,7 @@ mod package;
 mod plan;
 mod rust;
 mod setup;
+mod simulator;
 mod step;
 mod system_package;
 mod workspace;
@@ -53,6 +54,12 @@ enum Choice {
     Demo,
     /// Build the npm package into target/npm and try it in a throw-away project
     Pack,
+    /// Run devices and a relay over faulty networks and disks; all arguments go to the simulator (try --help)
+    #[command(disable_help_flag = true)]
+    Simulate {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Feed hostile bytes to the parts that read what strangers send
     Fuzz {
         /// For how long, each target
@@ -78,6 +85,7 @@ fn choose(choice: Choice) -> Result<ExitCode> {
         Choice::Test { only } => return step::run("test", plan::TEST, &only),
         Choice::Demo => demo::serve()?,
         Choice::Pack => consumer::pack_and_try()?,
+        Choice::Simulate { arguments } => simulator::run(&arguments)?,
         Choice::Fuzz { minutes, target } => fuzz::run(Duration::from_secs(60 * minutes), target.as_deref())?,
     }
     Ok(ExitCode::SUCCESS)

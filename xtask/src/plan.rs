@@ -1,7 +1,7 @@
 //! What `cargo xtask check` and `cargo xtask test` do, in order.
 
 use crate::step::{Failure, Outcome, Step, step};
-use crate::{consumer, end_to_end, engine, fuzz, npm, rust, setup};
+use crate::{consumer, end_to_end, engine, fuzz, npm, rust, setup, simulator};
 
 /// What a commit must pass; under three minutes when warm.
 pub(crate) const CHECK: &[Step] = &[
@@ -36,5 +36,6 @@ pub(crate) const TEST: &[Step] = &[
     step("wasm-firefox", "the module in Firefox", engine::test_firefox),
     step("wasm-webkit", "the module in WebKitGTK", engine::test_webkit),
     step("browser", "the package end to end in a real browser", end_to_end::browser),
+    step("simulator", "no seed breaks an invariant", simulator::test),
     step("fuzz", "hostile bytes, for a short time", fuzz::test),
 ];

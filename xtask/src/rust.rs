@@ -38,6 +38,7 @@ pub(crate) fn install_nightly() -> Result<()> {
 /// Formatting.
 pub(crate) fn format() -> Result<Outcome> {
     cargo("fmt --all --check").run()?;
+    cargo("fmt --manifest-path fuzz/Cargo.toml --check").run()?;
     Ok(Outcome::Passed)
 }
 
@@ -63,8 +64,9 @@ pub(crate) fn test() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// The reference pages, without a dead link.
+/// The reference pages, without a dead link. Of the whole workspace: with the same features as for the lints, nothing is
+/// compiled again.
 pub(crate) fn document() -> Result<Outcome> {
-    cargo("doc --no-deps --locked").variable("RUSTDOCFLAGS", "-D warnings").run()?;
+    cargo("doc --workspace --no-deps --locked").variable("RUSTDOCFLAGS", "-D warnings").run()?;
     Ok(Outcome::Passed)
 }
