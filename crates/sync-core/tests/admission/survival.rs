@@ -85,29 +85,48 @@ fn merge_of(updates: &[Bytes]) -> Bytes {
     merge(updates).unwrap_or_else(|_| updates[0].clone())
 }
 
-/// Offers an update and applies what was admitted. Checks that a refusal leaves no trace, that each piece
-/// is closed, and that a second offer adds nothing.
-fn take(guarded: &mut Guarded, update: &Bytes, taken: &mut Vec<Bytes>, transcript: &mut Transcript) {
-    transcript.0.push(update.clone());
-    let before = guarded.admitted.clone();
-    let mut one_by_one = before.clone();
-    let Ok(admission) = guarded.admitted.admit(update) else {
-        assert_eq!(before, guarded.admitted, "ad10: a refused update left a trace");
-        return;
+/// The admitted state of one of the histories, as far as it is known.
+#[allow(dead_code, reason = "used by a fuzz target, which shares this file")]
+pub(crate) fn known_part(log: usize, known: usize) -> Admitted {
+    let log = &logs()[log % logs().len()];
+    let mut admitted = Admitted::new();
+    for update in &log[..known % (log.len() + 1)] {
+        admitted.admit(update).expect("histories are admissible");
+    }
+    admitted
+}
+
+/// Offers an update. Checks that a refusal leaves no trace, that the pieces are what was admitted, and that
+/// a second offer adds nothing.
+pub(crate) fn taken_pieces(admitted: &mut Admitted, update: &Bytes) -> Vec<Bytes> {
+    let before = admitted.clone();
+    let Ok(admission) = admitted.admit(update) else {
+        assert_eq!(before, *admitted, "ad10: a refused update left a trace");
+        return Vec::new();
     };
+    let mut one_by_one = before;
     for piece in &admission.pieces {
-        apply(&guarded.doc, piece);
-        assert!(!yrs::ReadTxn::has_missing_updates(&guarded.doc.transact()), "a piece is not closed");
         assert!(one_by_one.admit(piece).expect("a piece is admissible").is_complete());
     }
-    assert_eq!(one_by_one, guarded.admitted, "the pieces are not what was admitted");
-    assert_eq!(guarded.admitted.state_vector(), state_vector(&guarded.doc));
-    let again = guarded.admitted.clone().admit(update).expect("it was admitted before");
+    assert_eq!(one_by_one, *admitted, "the pieces are not what was admitted");
+    let again = admitted.clone().admit(update).expect("it was admitted before");
     assert!(
         again.pieces.is_empty() && again.missing == admission.missing,
         "ad21: a second offer added something"
     );
-    taken.extend(admission.pieces);
+    admission.pieces
+}
+
+/// Offers an update and applies what was admitted, each piece of which is closed.
+fn take(guarded: &mut Guarded, update: &Bytes, taken: &mut Vec<Bytes>, transcript: &mut Transcript) {
+    transcript.0.push(update.clone());
+    let pieces = taken_pieces(&mut guarded.admitted, update);
+    for piece in &pieces {
+        apply(&guarded.doc, piece);
+        assert!(!yrs::ReadTxn::has_missing_updates(&guarded.doc.transact()), "a piece is not closed");
+    }
+    assert_eq!(guarded.admitted.state_vector(), state_vector(&guarded.doc));
+    taken.extend(pieces);
 }
 
 /// Somebody else goes on to edit the document.
