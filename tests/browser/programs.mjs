@@ -10,12 +10,15 @@ import { atEnd } from './cleanup.mjs'
 
 const BINS = process.env.TIDEWELL_BINS ?? fileURLToPath(new URL('../../target/debug', import.meta.url))
 
+/** The path of a program. */
+export const programPath = program => join(BINS, program)
+
 /**
  * Starts a program that says where it listens, and waits until it does; it is killed when the test `t` ends.
  * `TIDEWELL_BINS` names another folder of programs.
  */
 export async function startListening(t, program, options) {
-  const child = spawn(join(BINS, program), options, { stdio: ['pipe', 'pipe', 'pipe'] })
+  const child = spawn(programPath(program), options, { stdio: ['pipe', 'pipe', 'pipe'] })
   const ended = once(child, 'exit')
   const end = async signal => {
     child.kill(signal)
@@ -40,7 +43,7 @@ export async function startListening(t, program, options) {
 
 /** Waits until a native client has exactly `text` at `root` of a document. */
 export async function nativeClientHas(syncUrl, document, root, text) {
-  const child = spawn(join(BINS, 'await-text'), [syncUrl, document, root], {
+  const child = spawn(programPath('await-text'), [syncUrl, document, root], {
     stdio: ['pipe', 'inherit', 'inherit'],
   })
   const ended = once(child, 'exit')

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "everything here is test code")]
 
+pub mod operation;
 pub mod proxy;
 pub mod raw;
 pub mod record;
