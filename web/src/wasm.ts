@@ -8,7 +8,13 @@ export type WasmSource = WebAssembly.Module | BufferSource | Response | URL | st
 /** What the module exports. */
 export type Wasm = typeof glue
 
+/** The core of one client. */
+export type Core = glue.Core
+
 let loading: Promise<Wasm> | undefined
+
+/** Counts the instances of this page. What was made in an earlier one is gone. */
+let generation = 0
 
 /** The module, instantiated from what `source` yields if it is not there yet. Fails as `source` or instantiation does. */
 export function loadWasm(source: () => WasmSource | Promise<WasmSource>): Promise<Wasm> {
@@ -23,4 +29,21 @@ export function loadWasm(source: () => WasmSource | Promise<WasmSource>): Promis
 async function instantiate(source: () => WasmSource | Promise<WasmSource>): Promise<Wasm> {
   await init({ module_or_path: await source() })
   return glue
+}
+
+/** Which instance is the page's. */
+export function wasmGeneration(): number {
+  return generation
+}
+
+/** Throws the instance of `failed` away, unless that has happened already, and makes a new one. */
+export function replaceWasm(failed: number): void {
+  if (failed !== generation) return
+  generation += 1
+  glue.__wbg_reset_state()
+}
+
+/** True when the module has failed so that nothing in it can be trusted: a trap or its stack's end. */
+export function isTrap(error: unknown): boolean {
+  return error instanceof WebAssembly.RuntimeError || error instanceof RangeError
 }

@@ -1,12 +1,62 @@
 //! What JavaScript sees of the Tidewell core: plain functions and values, bound by wasm-bindgen.
 //!
-//! It decides nothing by itself: it turns JavaScript values into calls of `tidewell-sync-core` and the results back.
+//! It decides nothing by itself: it turns JavaScript values into calls of `tidewell-sync-core` and the
+//! results back, and never calls JavaScript that applications have written. What follows from a call is
+//! taken afterwards with [`Core::drain`]. Errors are the names of codes.
 
-use wasm_bindgen::prelude::wasm_bindgen;
+mod core;
+mod delta;
+mod document;
+mod editing;
+mod effect;
+mod plain;
+mod reading;
+mod shared_value;
+
+pub use crate::core::Core;
+
+use bytes::Bytes;
+use tidewell_sync_core::client;
+use tidewell_sync_core::code::Code;
+use tidewell_sync_core::document_name::DocumentName;
+use tidewell_sync_core::replica::{Replica, Stored};
+use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 
 /// The version of this module. The npm package has the same one and refuses a module that differs.
 #[wasm_bindgen]
 #[must_use]
 pub fn version() -> String {
     env!("CARGO_PKG_VERSION").to_owned()
+}
+
+/// All codes: name, number and help, one in a line, with tabs between.
+#[wasm_bindgen]
+#[must_use]
+pub fn codes() -> String {
+    let line = |code: &Code| format!("{}\t{}\t{}", code.name(), code.number(), code.help());
+    Code::ALL.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// How long to wait before a connection is tried again; `random` is uniform in [0, 1).
+#[wasm_bindgen]
+#[must_use]
+pub fn backoff_ms(attempt: u32, random: f64) -> f64 {
+    client::backoff_ms(attempt, (random * 9_007_199_254_740_992.0) as u64) as f64
+}
+
+/// One update with what all of `rows` bring. Nothing when one cannot be read or something is missing between
+/// them: then the rows must stay as they are.
+#[wasm_bindgen]
+pub fn compact(rows: Vec<js_sys::Uint8Array>) -> Option<Vec<u8>> {
+    let name = DocumentName::parse("compaction").ok()?;
+    let mut replica = Replica::new(name, 0, 0);
+    let received: Vec<Bytes> = rows.iter().map(|row| Bytes::from(row.to_vec())).collect();
+    let report = replica.load(Stored { cursor: None, received, outbox: Vec::new() });
+    let is_whole = !report.has_gap && report.unreadable_received.is_empty();
+    is_whole.then(|| replica.encode().to_vec())
+}
+
+/// An error as JavaScript gets it.
+fn fail(code: Code) -> JsValue {
+    JsValue::from_str(code.name())
 }

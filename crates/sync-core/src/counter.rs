@@ -32,7 +32,7 @@ impl Entry {
     }
 
     /// The entry after adding `by`; `None` when a number would get too large to be exact.
-    pub fn add(self, by: i64) -> Option<Entry> {
+    pub fn plus(self, by: i64) -> Option<Entry> {
         let grown = |sum: i64, by: i64| sum.checked_add(by).filter(|sum| *sum <= AMOUNT_MAX);
         if by >= 0 {
             Some(Entry { increments: grown(self.increments, by)?, ..self })
@@ -88,11 +88,11 @@ mod tests {
 
     #[test]
     fn ct1_an_entry_reads_back_what_it_wrote_and_refuses_to_become_inexact() {
-        let entry = Entry::default().add(5).and_then(|entry| entry.add(-7)).map(Entry::write);
+        let entry = Entry::default().plus(5).and_then(|entry| entry.plus(-7)).map(Entry::write);
         let entry = entry.as_ref().and_then(Entry::read);
         assert_eq!(entry, Some(Entry { increments: 5, decrements: 7 }));
-        assert_eq!(Entry { increments: AMOUNT_MAX, decrements: 0 }.add(1), None);
-        assert_eq!(Entry::default().add(i64::MIN), None);
+        assert_eq!(Entry { increments: AMOUNT_MAX, decrements: 0 }.plus(1), None);
+        assert_eq!(Entry::default().plus(i64::MIN), None);
     }
 
     #[test]

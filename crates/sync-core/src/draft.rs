@@ -300,7 +300,7 @@ impl Draft {
             Below::Value(value) => Entry::read(&value).unwrap_or_default(),
             _ => Entry::default(),
         };
-        let entry = entry.add(by).ok_or(Code::InvalidValue)?;
+        let entry = entry.plus(by).ok_or(Code::InvalidValue)?;
         self.map(node)?.insert(key, Some(Cell::Value(entry.write())));
         self.count(0);
         Ok(())
@@ -346,7 +346,7 @@ impl Draft {
                 Content::Map(entries.collect())
             }
             NewValue::Counter(start) => {
-                let entry = Entry::default().add(start).unwrap_or_default();
+                let entry = Entry::default().plus(start).unwrap_or_default();
                 let cell = Cell::Value(entry.write());
                 Content::Map(HashMap::from([(self.counter_key.clone(), Some(cell))]))
             }

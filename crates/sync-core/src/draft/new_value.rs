@@ -39,7 +39,7 @@ impl NewValue {
         match self {
             NewValue::Plain(value) => check_plain(value),
             NewValue::Text(text) => Ok(text.len()),
-            NewValue::Counter(start) => match Entry::default().add(*start) {
+            NewValue::Counter(start) => match Entry::default().plus(*start) {
                 Some(_) => Ok(16),
                 None => Err(Code::InvalidValue),
             },

@@ -1,0 +1,238 @@
+// A client: one store on this device, one connection to a relay, many documents.
+
+import { type Connection, keepConnection, type SocketConstructor } from './connection.js'
+import { openDevice, type StorageChoice } from './device/device.js'
+import type { Change } from './device/store.js'
+import { type Doc, makeDoc } from './doc.js'
+import { act, type Engine, flush, refresh, report } from './engine.js'
+import { errorFrom, TidewellError } from './error.js'
+import { askSiblings, loadReplica, recover, watchTab } from './loading.js'
+import { newReplica, type Replica } from './replica.js'
+import { joinTabs, singleTab, type TabMessage } from './tabs.js'
+import { type Wasm, wasmGeneration } from './wasm.js'
+
+/** How a client is opened. */
+export interface OpenOptions {
+  /** The relay, as `wss://`, `ws://`, `https://` or `http://`. Default: none; everything stays on this device. */
+  readonly url?: string
+  /** Keeps stores of one page's origin apart. Default: `default`. */
+  readonly store?: string
+  /** `indexeddb` fails without it, `auto` then takes memory. Default: `auto`. */
+  readonly storage?: StorageChoice
+  /** Whether tabs tell each other of edits at once. Default: true. */
+  readonly broadcast?: boolean
+  /** Hears of errors that no call of its own threw: in callbacks, on the disk, of the module. Default: `console.error`. */
+  readonly onError?: (error: unknown) => void
+  /** What opens sockets. Default: the platform's `WebSocket`. */
+  readonly webSocket?: SocketConstructor
+}
+
+/** A client. */
+export interface Client {
+  /** Opens a document from this device alone: no network is needed. Fails with `invalid_name` or `closed`. */
+  doc(name: string): Promise<Doc>
+  /** Ends the connection until `resume`: the documents are offline. */
+  pause(): void
+  /** Connects again. */
+  resume(): void
+  /** Writes what is not on disk, and ends. Fails when it cannot be written. */
+  close(): Promise<void>
+}
+
+/** How often the core hears of the time, in milliseconds. */
+const tickMs = 1000
+
+/** Seconds of a good connection after which the next wait is the shortest again. */
+const goodAfterTicks = 5
+
+/** Opens a client with a module that is loaded. Fails with `invalid_options` or `device_unavailable`. */
+export async function openClient(wasm: Wasm, options: OpenOptions): Promise<Client> {
+  const { store = 'default', storage = 'auto', broadcast = true } = options
+  const url = options.url === undefined ? undefined : socketUrl(options.url)
+  if (typeof store !== 'string' || store === '') throw new TidewellError('invalid_options', 'store')
+  if (!['auto', 'indexeddb', 'memory'].includes(storage)) throw new TidewellError('invalid_options', 'storage')
+
+  let engine: Engine | undefined
+  const device = await openDevice(store, storage, {
+    written: changes => engine !== undefined && tellWritten(engine, changes),
+    changed: () => engine !== undefined && refreshAll(engine),
+  })
+  const tabs =
+    device.storage === 'memory'
+      ? singleTab()
+      : await joinTabs(store, broadcast, message => engine !== undefined && hear(engine, message))
+  const opened: Engine = {
+    wasm,
+    device,
+    tabs,
+    replicas: new Map(),
+    connection: undefined,
+    onError: options.onError,
+    isClosed: false,
+    recovery: undefined,
+    core: new wasm.Core(),
+    generation: wasmGeneration(),
+    recover,
+    tasks: [],
+    isTelling: false,
+  }
+  engine = opened
+  const Socket = options.webSocket ?? globalThis.WebSocket
+  if (url !== undefined && Socket !== undefined) opened.connection = connect(opened, url, Socket)
+  return makeClient(opened)
+}
+
+function socketUrl(url: string): string {
+  let parsed: URL
+  try {
+    parsed = new URL(url)
+  } catch (error) {
+    throw new TidewellError('invalid_options', 'url', error)
+  }
+  if (parsed.protocol === 'https:') parsed.protocol = 'wss:'
+  if (parsed.protocol === 'http:') parsed.protocol = 'ws:'
+  if (parsed.protocol !== 'wss:' && parsed.protocol !== 'ws:') throw new TidewellError('invalid_options', 'url')
+  parsed.pathname = `${parsed.pathname.replace(/\/+$/, '')}/v1/sync`
+  parsed.hash = ''
+  return parsed.href
+}
+
+function connect(engine: Engine, url: string, Socket: SocketConstructor): Connection {
+  return keepConnection(url, Socket, {
+    opened: () => act(engine, core => core.connected('', Date.now())),
+    frame: bytes => act(engine, core => core.frame(bytes, Date.now())),
+    lost() {
+      act(engine, core => core.disconnected())
+      // Without the relay the tabs have only each other.
+      for (const replica of engine.replicas.values()) if (replica.id >= 0) askSiblings(engine, replica)
+    },
+    changed: () => refreshAll(engine),
+    wait: attempt => Math.max(engine.wasm.backoff_ms(attempt, Math.random()), returnMs(engine) - Date.now()),
+  })
+}
+
+function returnMs(engine: Engine): number {
+  return engine.recovery === undefined && engine.generation === wasmGeneration() ? engine.core.return_ms() : 0
+}
+
+function refreshAll(engine: Engine): void {
+  for (const replica of engine.replicas.values()) refresh(engine, replica)
+}
+
+/** What is on disk the other tabs may know: whatever they build on it is then on disk before theirs. */
+function tellWritten(engine: Engine, changes: readonly Change[]): void {
+  for (const change of changes) {
+    if (change.kind !== 'edit' || change.row.tab !== engine.tabs.id) continue
+    const { document, row } = change
+    engine.tabs.tell({ kind: 'edit', tab: row.tab, document, update: row.update })
+  }
+}
+
+function hear(engine: Engine, message: TabMessage): void {
+  const replica = engine.replicas.get(message.document)
+  if (replica === undefined || engine.isClosed) return
+  if (replica.early === undefined) watchTab(engine, replica, message.tab)
+  if (message.kind === 'edit') {
+    if (replica.early !== undefined) replica.early.push(message.update)
+    else act(engine, core => core.sibling(replica.id, message.update))
+    return
+  }
+  if (replica.early !== undefined) return
+  answer(engine, replica, message.known).catch((error: unknown) => report(engine, error))
+}
+
+async function answer(engine: Engine, replica: Replica, known: Uint8Array): Promise<void> {
+  flush(engine, replica)
+  await engine.device.flush()
+  act(engine, core => {
+    const update = core.diff(replica.id, known)
+    if (update !== undefined) {
+      engine.tabs.tell({ kind: 'edit', tab: engine.tabs.id, document: replica.name, update })
+    }
+  })
+}
+
+function makeClient(engine: Engine): Client {
+  const docs = new Map<string, Promise<Doc>>()
+  let goodTicks = 0
+  const ticking = setInterval(() => {
+    act(engine, core => core.tick(Date.now()))
+    goodTicks = engine.connection?.state() === 'open' ? goodTicks + 1 : 0
+    if (goodTicks === goodAfterTicks) engine.connection?.succeeded()
+  }, tickMs)
+  // A page that only reads must be able to end; Node would wait for the timer.
+  if (typeof ticking === 'object') (ticking as { unref?: () => void }).unref?.()
+
+  const hide = () => {
+    for (const replica of engine.replicas.values()) flush(engine, replica)
+    // Told in the status.
+    engine.device.flush().catch(() => undefined)
+  }
+  globalThis.addEventListener?.('pagehide', hide)
+  const page = globalThis.document
+  const onVisibility = () => {
+    if (page?.visibilityState === 'hidden') hide()
+  }
+  page?.addEventListener('visibilitychange', onVisibility)
+
+  async function closeDoc(replica: Replica): Promise<void> {
+    if (replica.ending.signal.aborted) return
+    flush(engine, replica)
+    const saved = engine.device.flush()
+    docs.delete(replica.name)
+    engine.replicas.delete(replica.name)
+    replica.ending.abort()
+    act(engine, core => core.remove(replica.id))
+    await saved
+  }
+
+  async function openDoc(name: string): Promise<Doc> {
+    const replica = newReplica(name, {
+      device: 'saved',
+      link: 'offline',
+      unsent: { edits: 0, bytes: 0, since: undefined },
+      storage: engine.device.storage,
+      persistent: engine.device.persistent(),
+    })
+    engine.replicas.set(name, replica)
+    try {
+      await loadReplica(engine, replica)
+    } catch (error) {
+      engine.replicas.delete(name)
+      docs.delete(name)
+      replica.ending.abort()
+      throw errorFrom(error, `document "${name}"`)
+    }
+    return makeDoc(engine, replica, () => closeDoc(replica))
+  }
+
+  return {
+    async doc(name) {
+      if (engine.isClosed) throw new TidewellError('closed')
+      if (typeof name !== 'string') throw new TidewellError('invalid_name')
+      const known = docs.get(name)
+      if (known !== undefined) return known
+      const opening = openDoc(name)
+      docs.set(name, opening)
+      return opening
+    },
+    pause: () => engine.connection?.pause(),
+    resume: () => engine.connection?.resume(),
+    async close() {
+      if (engine.isClosed) return
+      clearInterval(ticking)
+      globalThis.removeEventListener?.('pagehide', hide)
+      page?.removeEventListener('visibilitychange', onVisibility)
+      for (const replica of engine.replicas.values()) flush(engine, replica)
+      try {
+        await engine.device.close()
+      } finally {
+        engine.isClosed = true
+        engine.connection?.close()
+        for (const replica of engine.replicas.values()) replica.ending.abort()
+        engine.tabs.close()
+        if (engine.recovery === undefined && engine.generation === wasmGeneration()) engine.core.free()
+      }
+    },
+  }
+}

@@ -1,0 +1,150 @@
+// The one socket of a client: opened, kept, and opened again. What is said on it the core decides.
+
+/** What a connection needs of its client. */
+export interface ConnectionEvents {
+  /** The socket is open: the core greets. */
+  readonly opened: () => void
+  readonly frame: (bytes: Uint8Array) => void
+  /** The socket is gone, or the attempt failed. */
+  readonly lost: () => void
+  /** Where the connection stands has changed. */
+  readonly changed: () => void
+  /** Milliseconds to wait before the next attempt. */
+  readonly wait: (attempt: number) => number
+}
+
+/** Where a connection stands. */
+export type ConnectionState = 'connecting' | 'open' | 'offline'
+
+/** A connection that is always on its way to be there. */
+export interface Connection {
+  state(): ConnectionState
+  /** Sends when the socket is open and nothing is held back. Frames for a socket that is gone are dropped. */
+  send(frame: Uint8Array): void
+  /** Holds frames back until `done`, in order. */
+  holdUntil(done: Promise<unknown>): void
+  /** Ends the socket; it comes back after the wait. */
+  drop(): void
+  /** The relay has answered: the next wait is the shortest again. */
+  succeeded(): void
+  pause(): void
+  resume(): void
+  close(): void
+}
+
+/** The socket's subprotocol (`protocol.rs`). */
+const subprotocol = 'tidewell.v1'
+
+/** What is used of a WebSocket. */
+export type SocketConstructor = new (url: string, protocol: string) => WebSocket
+
+/** Keeps a connection to `url`, from now on until `close`. */
+export function keepConnection(url: string, Socket: SocketConstructor, events: ConnectionEvents): Connection {
+  let socket: WebSocket | undefined
+  let isOpen = false
+  let attempt = 0
+  let timer: ReturnType<typeof setTimeout> | undefined
+  let isPaused = false
+  let isClosed = false
+  let holds = 0
+  let held: Uint8Array<ArrayBuffer>[] = []
+
+  function connect(): void {
+    clearTimeout(timer)
+    timer = undefined
+    if (socket !== undefined || isPaused || isClosed) return
+    const mine = new Socket(url, subprotocol)
+    socket = mine
+    mine.binaryType = 'arraybuffer'
+    mine.onopen = () => {
+      if (socket !== mine) return
+      isOpen = true
+      events.opened()
+      events.changed()
+    }
+    mine.onmessage = (event: MessageEvent<unknown>) => {
+      if (socket === mine && event.data instanceof ArrayBuffer) events.frame(new Uint8Array(event.data))
+    }
+    mine.onclose = () => end(mine)
+    // An error is always followed by a close.
+    mine.onerror = () => undefined
+    events.changed()
+  }
+
+  function end(which: WebSocket): void {
+    if (socket !== which) return
+    socket = undefined
+    held = []
+    isOpen = false
+    events.lost()
+    if (!isPaused && !isClosed) {
+      timer = setTimeout(connect, events.wait(attempt))
+      attempt += 1
+    }
+    events.changed()
+  }
+
+  function drop(): void {
+    const which = socket
+    if (which === undefined) return
+    which.close()
+    // A close of a dead connection takes as long as the network likes.
+    end(which)
+  }
+
+  /** The network is back: waiting any longer would be for nothing. */
+  function online(): void {
+    if (socket === undefined && timer !== undefined) {
+      attempt = 0
+      connect()
+    }
+  }
+
+  globalThis.addEventListener?.('online', online)
+  timer = setTimeout(connect, 0)
+
+  return {
+    state: () => (isOpen ? 'open' : socket !== undefined ? 'connecting' : 'offline'),
+    send(frame) {
+      // The module's bytes are copies of their own, never shared.
+      const bytes = frame as Uint8Array<ArrayBuffer>
+      if (!isOpen) return
+      if (holds > 0) held.push(bytes)
+      else socket?.send(bytes)
+    },
+    holdUntil(done) {
+      holds += 1
+      const release = () => {
+        holds -= 1
+        if (holds > 0) return
+        const frames = held
+        held = []
+        if (isOpen) for (const frame of frames) socket?.send(frame)
+      }
+      done.then(release, release)
+    },
+    drop,
+    succeeded() {
+      attempt = 0
+    },
+    pause() {
+      isPaused = true
+      clearTimeout(timer)
+      timer = undefined
+      drop()
+      events.changed()
+    },
+    resume() {
+      if (!isPaused) return
+      isPaused = false
+      attempt = 0
+      connect()
+    },
+    close() {
+      isClosed = true
+      clearTimeout(timer)
+      globalThis.removeEventListener?.('online', online)
+      drop()
+    },
+  }
+}

@@ -1,0 +1,92 @@
+// This device's store, or memory where there is none.
+
+import type { Code } from '../code.js'
+import { TidewellError } from '../error.js'
+import { memoryDevice } from './memory.js'
+import { type Change, deviceId, load, openDatabase, type Stored, storeError } from './store.js'
+import { type DeviceState, makeWriter, type WriterEvents } from './writer.js'
+
+/** Where documents are kept. */
+export interface Device {
+  readonly storage: 'indexeddb' | 'memory'
+  /** This device's name in counters. */
+  readonly id: string
+  /** All that is stored of a document. */
+  load(document: string): Promise<Stored>
+  push(changes: readonly Change[]): void
+  flush(): Promise<void>
+  unsaved(document: string): readonly Change[]
+  state(document: string): DeviceState
+  /** True when the browser has promised not to clear the store by itself. */
+  persistent(): boolean
+  close(): Promise<void>
+}
+
+/** What to do where there is no IndexedDB: `auto` takes memory, `indexeddb` fails. */
+export type StorageChoice = 'auto' | 'indexeddb' | 'memory'
+
+/** Opens the store. Fails with `device_unavailable` when `choice` is `indexeddb` and there is none. */
+export async function openDevice(store: string, choice: StorageChoice, events: WriterEvents): Promise<Device> {
+  if (choice === 'memory') return memoryDevice(events)
+  if (typeof indexedDB === 'undefined') {
+    if (choice === 'auto') return memoryDevice(events)
+    throw new TidewellError('device_unavailable')
+  }
+  try {
+    return await databaseDevice(store, events)
+  } catch (error) {
+    if (choice === 'auto') return memoryDevice(events)
+    throw new TidewellError('device_unavailable', undefined, error)
+  }
+}
+
+async function databaseDevice(store: string, events: WriterEvents): Promise<Device> {
+  const db = await openDatabase(store, () => undefined)
+  let id: string
+  let isKnown = true
+  try {
+    const known = await deviceId(db)
+    isKnown = known !== undefined
+    id = known ?? crypto.randomUUID()
+  } catch (error) {
+    db.close()
+    throw storeError(error)
+  }
+  const writer = makeWriter(store, db, events)
+  let persistent = false
+  askForPersistence(granted => {
+    persistent = granted
+    events.changed()
+  })
+  return {
+    storage: 'indexeddb',
+    id,
+    load: async document => load(await writer.database(), document),
+    push(changes) {
+      // Written with the first edit: opening writes nothing.
+      if (!isKnown && changes.some(change => change.kind === 'edit')) {
+        isKnown = true
+        writer.push([{ kind: 'device', id }, ...changes])
+      } else {
+        writer.push(changes)
+      }
+    },
+    flush: writer.flush,
+    unsaved: writer.unsaved,
+    state: writer.state,
+    persistent: () => persistent,
+    close: writer.close,
+  }
+}
+
+/** Never waited for: some browsers answer only after people have. */
+function askForPersistence(answer: (granted: boolean) => void): void {
+  const storage = globalThis.navigator?.storage
+  if (storage?.persist === undefined) return
+  storage.persist().then(answer, () => answer(false))
+}
+
+/** Why a write failed, if it did. */
+export function failureOf(state: DeviceState): Code | undefined {
+  return typeof state === 'object' ? state.failed : undefined
+}

@@ -1,0 +1,83 @@
+// The store of a page that has none: the same rows, gone with the page. A module that failed starts anew from it.
+
+import type { Device } from './device.js'
+import type { Change, Cursor, OutboxRow, ReceivedRow, Stored } from './store.js'
+import type { WriterEvents } from './writer.js'
+
+interface Rows {
+  cursor: Cursor | undefined
+  received: Map<string, ReceivedRow>
+  outbox: Map<string, OutboxRow>
+}
+
+/** A store in memory. */
+export function memoryDevice(events: WriterEvents): Device {
+  const documents = new Map<string, Rows>()
+
+  function rows(document: string): Rows {
+    const found = documents.get(document) ?? { cursor: undefined, received: new Map(), outbox: new Map() }
+    documents.set(document, found)
+    return found
+  }
+
+  function make(change: Change): void {
+    switch (change.kind) {
+      case 'edit':
+        rows(change.document).outbox.set(rowKey(change.row), change.row)
+        return
+      case 'received':
+        rows(change.key[0]).received.set(change.key.join('\n'), change)
+        return
+      case 'cursor':
+        rows(change.document).cursor = change.cursor
+        return
+      case 'acknowledged': {
+        const { outbox, received } = rows(change.document)
+        for (const row of change.rows) {
+          const found = outbox.get(rowKey(row))
+          if (found === undefined) continue
+          outbox.delete(rowKey(row))
+          const key = [change.document, change.epoch, change.sequence, rowKey(row)] as const
+          received.set(key.join('\n'), { key, updates: [found.update] })
+        }
+        return
+      }
+      case 'compacted': {
+        const { received } = rows(change.key[0])
+        for (const key of change.from) received.delete(key.join('\n'))
+        received.set(change.key.join('\n'), { key: change.key, updates: [change.update] })
+        return
+      }
+      case 'set_aside': {
+        const { outbox, received } = rows(change.document)
+        if ('key' in change.row) received.delete(change.row.key.join('\n'))
+        else outbox.delete(rowKey(change.row))
+        return
+      }
+      case 'device':
+        return
+    }
+  }
+
+  return {
+    storage: 'memory',
+    id: crypto.randomUUID(),
+    load(document): Promise<Stored> {
+      const { cursor, received, outbox } = rows(document)
+      return Promise.resolve({ cursor, received: [...received.values()], outbox: [...outbox.values()] })
+    },
+    push(changes) {
+      changes.forEach(make)
+      events.written(changes)
+    },
+    flush: () => Promise.resolve(),
+    unsaved: () => [],
+    state: () => 'saved',
+    persistent: () => false,
+    close: () => Promise.resolve(),
+  }
+}
+
+function rowKey(row: { readonly tab: string; readonly number: number }): string {
+  return `${row.tab}/${row.number}`
+}

@@ -1,0 +1,191 @@
+// IndexedDB: open, load, write, and nothing else. What is written when is decided elsewhere.
+//
+// documents  name → { cursor }
+// outbox     [document, tab, number] → a row that the relay has not acknowledged
+// received   [document, epoch, sequence, source] → updates that came from the relay or went there
+// set_aside  (counted) → a row that could not be read, for people to look at
+// meta       'device' → this device's name in counters
+
+import type { Code } from '../code.js'
+import { TidewellError } from '../error.js'
+
+/** Where knowledge of the relay's commits ends; epoch and lineage are 16 hexadecimal digits. */
+export interface Cursor {
+  readonly epoch: string
+  readonly lineage: string
+  readonly sequence: number
+}
+
+/** An edit that the relay has not acknowledged, as stored. */
+export interface OutboxRow {
+  readonly tab: string
+  readonly number: number
+  readonly update: Uint8Array
+  readonly edits: number
+  readonly made: number
+}
+
+/** Updates that are durable at the relay, as stored. */
+export interface ReceivedRow {
+  readonly key: ReceivedKey
+  readonly updates: readonly Uint8Array[]
+}
+
+/** The last part keeps rows of several writers apart. */
+export type ReceivedKey = readonly [document: string, epoch: string, sequence: number, source: string]
+
+/** All that is stored of a document. */
+export interface Stored {
+  readonly cursor: Cursor | undefined
+  readonly received: readonly ReceivedRow[]
+  readonly outbox: readonly OutboxRow[]
+}
+
+/** One thing to write. The changes of one transaction are made in order, all or none. */
+export type Change =
+  | { readonly kind: 'edit'; readonly document: string; readonly row: OutboxRow }
+  | { readonly kind: 'received'; readonly key: ReceivedKey; readonly updates: readonly Uint8Array[] }
+  | { readonly kind: 'cursor'; readonly document: string; readonly cursor: Cursor }
+  | {
+      readonly kind: 'acknowledged'
+      readonly document: string
+      readonly epoch: string
+      readonly sequence: number
+      readonly rows: readonly { readonly tab: string; readonly number: number }[]
+    }
+  | { readonly kind: 'compacted'; readonly from: readonly ReceivedKey[]; readonly key: ReceivedKey; readonly update: Uint8Array }
+  | { readonly kind: 'set_aside'; readonly document: string; readonly row: OutboxRow | ReceivedRow }
+  | { readonly kind: 'device'; readonly id: string }
+
+const version = 1
+
+/** Opens the database of a store. `onLost` is called when the browser closes it. */
+export function openDatabase(store: string, onLost: () => void): Promise<IDBDatabase> {
+  return new Promise((resolve, reject) => {
+    const request = indexedDB.open(`tidewell/${store}`, version)
+    request.onupgradeneeded = () => {
+      const db = request.result
+      for (const name of ['documents', 'outbox', 'received', 'meta']) db.createObjectStore(name)
+      db.createObjectStore('set_aside', { autoIncrement: true })
+    }
+    request.onsuccess = () => {
+      const db = request.result
+      // Another tab upgrades or deletes the database: without this it would wait for ever.
+      db.onversionchange = () => {
+        db.close()
+        onLost()
+      }
+      db.onclose = onLost
+      resolve(db)
+    }
+    request.onerror = () => reject(storeError(request.error))
+    request.onblocked = () => reject(new TidewellError('device_unavailable', 'another tab holds an older database'))
+  })
+}
+
+/** Everything of a document, in one moment. */
+export function load(db: IDBDatabase, document: string): Promise<Stored> {
+  return new Promise((resolve, reject) => {
+    const tx = db.transaction(['documents', 'outbox', 'received'], 'readonly')
+    const cursor: IDBRequest<{ cursor: Cursor } | undefined> = tx.objectStore('documents').get(document)
+    const rows: IDBRequest<OutboxRow[]> = tx.objectStore('outbox').getAll(of(document))
+    const updates: IDBRequest<Uint8Array[][]> = tx.objectStore('received').getAll(of(document))
+    const keys = tx.objectStore('received').getAllKeys(of(document))
+    tx.oncomplete = () => {
+      const received = keys.result.map((key, at) => ({ key: key as unknown as ReceivedKey, updates: updates.result[at] ?? [] }))
+      resolve({ cursor: cursor.result?.cursor, received, outbox: rows.result })
+    }
+    tx.onabort = () => reject(storeError(tx.error))
+  })
+}
+
+/** Names of documents that have rows in the outbox. */
+export function documentsWithOutbox(db: IDBDatabase): Promise<readonly string[]> {
+  return new Promise((resolve, reject) => {
+    const tx = db.transaction('outbox', 'readonly')
+    const keys = tx.objectStore('outbox').getAllKeys()
+    tx.oncomplete = () => resolve([...new Set(keys.result.map(key => String((key as unknown as readonly unknown[])[0])))])
+    tx.onabort = () => reject(storeError(tx.error))
+  })
+}
+
+/** This device's name in counters, if it has one. */
+export function deviceId(db: IDBDatabase): Promise<string | undefined> {
+  return new Promise((resolve, reject) => {
+    const tx = db.transaction('meta', 'readonly')
+    const id: IDBRequest<string | undefined> = tx.objectStore('meta').get('device')
+    tx.oncomplete = () => resolve(id.result)
+    tx.onabort = () => reject(storeError(tx.error))
+  })
+}
+
+/** Makes changes in one transaction. Resolves at its `complete`: with `strict`, they are on disk. */
+export function write(db: IDBDatabase, changes: readonly Change[], durability: 'strict' | 'relaxed'): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const tx = db.transaction(['documents', 'outbox', 'received', 'meta', 'set_aside'], 'readwrite', { durability })
+    tx.oncomplete = () => resolve()
+    // An error of one request aborts the transaction, and `error` is then told here too.
+    tx.onabort = () => reject(storeError(tx.error))
+    for (const change of changes) make(tx, change)
+    // Moving rows goes on in callbacks. Otherwise the browser need not wait to see that nothing follows.
+    if (!changes.some(change => change.kind === 'acknowledged')) tx.commit()
+  })
+}
+
+function make(tx: IDBTransaction, change: Change): void {
+  switch (change.kind) {
+    case 'edit':
+      tx.objectStore('outbox').put(change.row, [change.document, change.row.tab, change.row.number])
+      return
+    case 'received':
+      tx.objectStore('received').put(change.updates, [...change.key])
+      return
+    case 'cursor':
+      tx.objectStore('documents').put({ cursor: change.cursor }, change.document)
+      return
+    case 'acknowledged':
+      for (const row of change.rows) move(tx, change, row)
+      return
+    case 'compacted':
+      for (const key of change.from) tx.objectStore('received').delete([...key])
+      tx.objectStore('received').put([change.update], [...change.key])
+      return
+    case 'set_aside':
+      tx.objectStore('set_aside').add({ document: change.document, row: change.row })
+      if ('key' in change.row) tx.objectStore('received').delete([...change.row.key])
+      else tx.objectStore('outbox').delete([change.document, change.row.tab, change.row.number])
+      return
+    case 'device':
+      tx.objectStore('meta').put(change.id, 'device')
+  }
+}
+
+/** An acknowledged row joins what was received: deleted, it would be missing at the next start without network. */
+function move(
+  tx: IDBTransaction,
+  to: { readonly document: string; readonly epoch: string; readonly sequence: number },
+  row: { readonly tab: string; readonly number: number },
+): void {
+  const outbox = tx.objectStore('outbox')
+  const key = [to.document, row.tab, row.number]
+  const request: IDBRequest<OutboxRow | undefined> = outbox.get(key)
+  request.onsuccess = () => {
+    // Another tab may have moved it.
+    if (request.result === undefined) return
+    tx.objectStore('received').put([request.result.update], [to.document, to.epoch, to.sequence, `${row.tab}/${row.number}`])
+    outbox.delete(key)
+  }
+}
+
+/** All keys that begin with a document's name: arrays sort after everything else. */
+function of(document: string): IDBKeyRange {
+  return IDBKeyRange.bound([document], [document, []])
+}
+
+/** What the browser's error means. */
+export function storeError(error: unknown): TidewellError {
+  if (error instanceof TidewellError) return error
+  const name = error instanceof Error || error instanceof DOMException ? error.name : ''
+  const code: Code = name === 'QuotaExceededError' ? 'device_full' : 'device_failed'
+  return new TidewellError(code, undefined, error ?? undefined)
+}

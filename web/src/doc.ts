@@ -1,0 +1,229 @@
+// A document as the application holds it.
+
+import type { Code } from './code.js'
+import { call, type Engine, flush, queueFlush, refresh } from './engine.js'
+import { TidewellError } from './error.js'
+import {
+  type CounterHandle,
+  counterHandle,
+  type ListHandle,
+  listHandle,
+  type MapHandle,
+  mapHandle,
+  type Path,
+  type TextHandle,
+  textHandle,
+} from './handle.js'
+import type { PlainValue } from './plain.js'
+import type { Replica, Waiter } from './replica.js'
+import type { Status } from './status.js'
+
+/** The plain value of a document: an entry for each root type. Frozen; unchanged parts stay the same objects. */
+export type DocValue = Readonly<Record<string, PlainValue>>
+
+/** Shared types of a document by name or path. Root types need not be made: naming one is enough. */
+export interface Types {
+  /** The text at `path`. Fails with `invalid_path` when something else is there. */
+  text(path: Path): TextHandle
+  /** The list at `path`. Fails with `invalid_path` when something else is there. */
+  list(path: Path): ListHandle
+  /** The map at `path`. Fails with `invalid_path` when something else is there. */
+  map(path: Path): MapHandle
+  /** The counter at `path`. Fails with `invalid_path` when something else is there. */
+  counter(path: Path): CounterHandle
+}
+
+/** A document on this device. */
+export interface Doc extends Types {
+  readonly name: string
+  /** The document as a plain value, with everything that this turn has edited. */
+  readonly value: DocValue
+  /** Where it stands with this device and with the relay. */
+  readonly status: Status
+  /**
+   * Edits in one transaction: all of them, or none when `change` throws. Inside, the handles read what was edited.
+   * Answers what `change` answers. An `edit` inside another is a part of it.
+   */
+  edit<T>(change: (types: Types) => T): T
+  /**
+   * Calls back with what `select` answers whenever that has changed, after the call that changed it. Arrays are the
+   * same when their elements are. Ends with what it answers.
+   */
+  watch<T>(select: (value: DocValue) => T, callback: (selected: T) => void): () => void
+  /** Calls with every new status. Ends with what it answers. */
+  onStatus(callback: (status: Status) => void): () => void
+  /**
+   * Resolves when every edit made so far is on this device's disk (`device`) or durable at the relay (`relay`, which
+   * waits while offline). Fails with the code of what prevents it, `aborted` or `closed`.
+   */
+  saved(where: 'device' | 'relay', options?: { readonly signal?: AbortSignal }): Promise<void>
+  /** Closes the document on this device. What the relay does not have stays on disk. */
+  close(): Promise<void>
+}
+
+/** Makes the object that applications hold. */
+export function makeDoc(engine: Engine, replica: Replica, close: () => Promise<void>): Doc {
+  const types = makeTypes(engine, replica)
+  return {
+    ...types,
+    name: replica.name,
+    get value() {
+      return valueOf(engine, replica)
+    },
+    get status() {
+      refresh(engine, replica)
+      return replica.status
+    },
+    edit: change => editTogether(engine, replica, types, change),
+    watch: (select, callback) => watch(engine, replica, select, callback),
+    onStatus(callback) {
+      const listener = (status: Status) => callback(status)
+      replica.statusListeners.add(listener)
+      return () => replica.statusListeners.delete(listener)
+    },
+    async saved(where, options = {}) {
+      flush(engine, replica)
+      if (where === 'device') await savedOnDevice(engine, replica, options.signal)
+      else await savedAtRelay(engine, replica, options.signal)
+    },
+    close,
+  }
+}
+
+function makeTypes(engine: Engine, replica: Replica): Types {
+  const declare = (path: Path, kind: 'text' | 'list' | 'map' | 'counter') => {
+    if (typeof path !== 'string' || replica.root.get(path) === kind) return
+    call(engine, core => core.declare(replica.id, path, kind))
+    replica.root.set(path, kind)
+  }
+  return {
+    text(path) {
+      declare(path, 'text')
+      return textHandle(engine, replica, path)
+    },
+    list(path) {
+      declare(path, 'list')
+      return listHandle(engine, replica, path)
+    },
+    map(path) {
+      declare(path, 'map')
+      return mapHandle(engine, replica, path)
+    },
+    counter(path) {
+      declare(path, 'counter')
+      return counterHandle(engine, replica, path)
+    },
+  }
+}
+
+function valueOf(engine: Engine, replica: Replica): DocValue {
+  // Inside `edit`: as it was before. The handles read what is being edited.
+  flush(engine, replica)
+  return call(engine, core => core.value(replica.id))
+}
+
+function editTogether<T>(engine: Engine, replica: Replica, types: Types, change: (types: Types) => T): T {
+  if (replica.depth > 0) return change(types)
+  if (engine.isClosed || replica.ending.signal.aborted) throw new TidewellError('closed')
+  const before = replica.inputs.length
+  const wasCounting = replica.isCounting
+  replica.depth = 1
+  try {
+    return change(types)
+  } catch (error) {
+    rollBack(engine, replica, before)
+    replica.isCounting = wasCounting
+    throw error
+  } finally {
+    replica.depth = 0
+    if (replica.inputs.length > before) replica.edits += 1
+    if (replica.inputs.length > 0) queueFlush(engine, replica)
+  }
+}
+
+/** The draft is made again from what was in it before: nothing of it has been written. */
+function rollBack(engine: Engine, replica: Replica, inputs: number): void {
+  if (replica.inputs.length === inputs) return
+  replica.inputs.length = inputs
+  if (engine.recovery !== undefined) return
+  call(engine, core => {
+    core.discard(replica.id)
+    for (const input of replica.inputs) input(core, replica.id)
+  })
+}
+
+function watch<T>(
+  engine: Engine,
+  replica: Replica,
+  select: (value: DocValue) => T,
+  callback: (selected: T) => void,
+): () => void {
+  let last = select(valueOf(engine, replica))
+  let isEnded = false
+  const listener = () => {
+    if (isEnded || engine.isClosed) return
+    const next = select(valueOf(engine, replica))
+    if (isSame(last, next)) return
+    last = next
+    callback(next)
+  }
+  replica.valueListeners.add(listener)
+  return () => {
+    isEnded = true
+    replica.valueListeners.delete(listener)
+  }
+}
+
+function isSame(a: unknown, b: unknown): boolean {
+  if (Object.is(a, b)) return true
+  return Array.isArray(a) && Array.isArray(b) && a.length === b.length && a.every((item, at) => Object.is(item, b[at]))
+}
+
+async function savedOnDevice(engine: Engine, replica: Replica, signal: AbortSignal | undefined): Promise<void> {
+  if (engine.recovery !== undefined) await engine.recovery
+  await until(signal, async () => {
+    while (engine.device.unsaved(replica.name).length > 0) await engine.device.flush()
+  })
+}
+
+async function savedAtRelay(engine: Engine, replica: Replica, signal: AbortSignal | undefined): Promise<void> {
+  if (engine.isClosed || replica.ending.signal.aborted) throw new TidewellError('closed')
+  if (engine.recovery !== undefined) await engine.recovery
+  refresh(engine, replica)
+  const row = replica.coreStatus[5]
+  if (row === undefined) return
+  let waiter: Waiter | undefined
+  try {
+    await until(signal, () => {
+      return new Promise<void>((done, reject) => {
+        const fail = (code: Code) => reject(new TidewellError(code))
+        waiter = { row, done, fail }
+        replica.waiters.add(waiter)
+        replica.ending.signal.addEventListener('abort', () => fail('closed'), { once: true })
+        refresh(engine, replica)
+      })
+    })
+  } finally {
+    if (waiter !== undefined) replica.waiters.delete(waiter)
+  }
+}
+
+/** The promise, or `aborted` when the signal comes first. */
+async function until(signal: AbortSignal | undefined, start: () => Promise<void>): Promise<void> {
+  const aborted = () => new TidewellError('aborted', undefined, signal?.reason)
+  if (signal?.aborted === true) throw aborted()
+  const promise = start()
+  if (signal === undefined) return promise
+  let stop: (() => void) | undefined
+  const stopped = new Promise<never>((_, reject) => {
+    stop = () => reject(aborted())
+    signal.addEventListener('abort', stop, { once: true })
+  })
+  try {
+    await Promise.race([promise, stopped])
+  } finally {
+    if (stop !== undefined) signal.removeEventListener('abort', stop)
+    // Whoever waits no longer does not hear of its failure.
+    promise.catch(() => undefined)
+  }
+}

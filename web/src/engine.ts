@@ -1,0 +1,345 @@
+// One client at work: it calls the module, carries out what follows, and starts the module anew when it fails.
+//
+// Rules: every call of the module is followed by one drain; callbacks of the application run when no call does;
+// what an edit was called with stays here until its bytes are out.
+
+import type { Code } from './code.js'
+import type { Connection } from './connection.js'
+import type { Device } from './device/device.js'
+import type { Change, OutboxRow, ReceivedKey } from './device/store.js'
+import type { CoreStatus, Effect } from './effect.js'
+import { errorFrom, TidewellError } from './error.js'
+import type { Input, Replica } from './replica.js'
+import { isSameStatus, type Status } from './status.js'
+import type { Tabs } from './tabs.js'
+import { type Core, isTrap, replaceWasm, type Wasm, wasmGeneration } from './wasm.js'
+
+/** One client at work. */
+export interface Engine {
+  readonly wasm: Wasm
+  readonly device: Device
+  readonly tabs: Tabs
+  readonly replicas: Map<string, Replica>
+  connection: Connection | undefined
+  /** What the application gets to hear of errors that no call of its own threw. */
+  onError: ((error: unknown) => void) | undefined
+  isClosed: boolean
+  /** Set while the module starts anew. */
+  recovery: Promise<void> | undefined
+  core: Core
+  generation: number
+  /** What to run when the module fails. */
+  recover: (engine: Engine, failure: unknown) => Promise<void>
+  /** Callbacks of the application that wait until no call runs. */
+  tasks: (() => void)[]
+  isTelling: boolean
+}
+
+/** The module, for a call that only reads or changes nothing of the application's. Fails with `recovered` while it starts anew. */
+export function call<T>(engine: Engine, run: (core: Core) => T): T {
+  if (engine.isClosed) throw new TidewellError('closed')
+  if (engine.recovery !== undefined || engine.generation !== wasmGeneration()) {
+    startRecovery(engine, undefined)
+    throw new TidewellError('recovered', 'the document is being loaded again')
+  }
+  try {
+    return run(engine.core)
+  } catch (thrown) {
+    if (!isTrap(thrown)) throw errorFrom(thrown)
+    startRecovery(engine, thrown)
+    throw new TidewellError('recovered', 'the document is being loaded again', thrown)
+  }
+}
+
+/** Calls the module where nobody could catch an error, and carries out what follows. */
+export function act(engine: Engine, run: (core: Core) => void): void {
+  if (engine.isClosed || engine.recovery !== undefined) return
+  try {
+    call(engine, run)
+    settle(engine)
+  } catch (error) {
+    if (!(error instanceof TidewellError && error.code === 'recovered')) report(engine, error)
+  }
+}
+
+/** Begins a new module, unless one is being made. */
+export function startRecovery(engine: Engine, failure: unknown): void {
+  if (engine.recovery !== undefined || engine.isClosed) return
+  replaceWasm(engine.generation)
+  const recovered = engine.recover(engine, failure).catch((error: unknown) => report(engine, error))
+  engine.recovery = recovered.then(() => {
+    engine.recovery = undefined
+    for (const replica of engine.replicas.values()) flush(engine, replica)
+    act(engine, () => undefined)
+    for (const replica of engine.replicas.values()) refresh(engine, replica)
+    tell(engine)
+  })
+}
+
+/** Tells the application of an error. What its callback throws is the page's. */
+export function report(engine: Engine, error: unknown): void {
+  engine.tasks.push(() => {
+    if (engine.onError !== undefined) engine.onError(error)
+    else console.error(error)
+  })
+  queueMicrotask(() => tell(engine))
+}
+
+/** One edit of the application: into the draft, to be written with the turn. Fails when it cannot be made. */
+export function edit(engine: Engine, replica: Replica, input: Input, isCounting = false): void {
+  if (engine.isClosed || replica.ending.signal.aborted) throw new TidewellError('closed')
+  replica.inputs.push(input)
+  replica.isCounting ||= isCounting
+  if (engine.recovery === undefined) {
+    try {
+      call(engine, core => input(core, replica.id))
+    } catch (error) {
+      // After a trap the input is kept and made again; an edit that was refused is not.
+      if (!(error instanceof TidewellError && error.code === 'recovered')) {
+        replica.inputs.pop()
+        throw error
+      }
+    }
+  }
+  if (replica.depth === 0) {
+    replica.edits += 1
+    queueFlush(engine, replica)
+  }
+}
+
+/** Writes the turn's edits at its end. */
+export function queueFlush(engine: Engine, replica: Replica): void {
+  if (replica.isFlushQueued) return
+  replica.isFlushQueued = true
+  queueMicrotask(() => {
+    replica.isFlushQueued = false
+    flush(engine, replica)
+  })
+}
+
+/** Writes the edits so far into the document, unless an `edit` is still running. */
+export function flush(engine: Engine, replica: Replica): void {
+  if (replica.inputs.length === 0 || replica.depth > 0 || engine.isClosed || engine.recovery !== undefined) return
+  try {
+    call(engine, core => core.commit(replica.id, Date.now(), replica.edits))
+    settle(engine, replica)
+  } catch (error) {
+    if (!(error instanceof TidewellError && error.code === 'recovered')) report(engine, error)
+  }
+}
+
+/** Carries out what followed from calls: the disk and the socket, neither waiting for the other; then the callbacks. */
+export function settle(engine: Engine, committed?: Replica): void {
+  const effects: readonly Effect[] = call(engine, core => core.drain())
+  if (committed !== undefined) {
+    // The bytes are out.
+    if (committed.isCounting) {
+      committed.isCounting = false
+      holdBack(engine, effects)
+    }
+    committed.inputs = []
+    committed.edits = 0
+    committed.failures = 0
+  }
+  const byId = new Map([...engine.replicas.values()].map(replica => [replica.id, replica]))
+  for (const effect of effects) carryOut(engine, byId, effect, committed)
+  tell(engine)
+}
+
+/**
+ * A counter's entry is this tab's place on this device, and lives on when the tab dies: what the relay has seen of it
+ * must be on the disk, or the next tab in this place would count from an older value.
+ */
+function holdBack(engine: Engine, effects: readonly Effect[]): void {
+  if (!effects.some(([kind]) => kind === 'edit')) return
+  // After this turn's rows have been added.
+  engine.connection?.holdUntil(Promise.resolve().then(() => engine.device.flush()))
+}
+
+function carryOut(
+  engine: Engine,
+  byId: ReadonlyMap<number, Replica>,
+  effect: Effect,
+  committed: Replica | undefined,
+): void {
+  if (effect[0] === 'send') {
+    engine.connection?.send(effect[1])
+    return
+  }
+  if (effect[0] === 'close') {
+    closeConnection(engine, effect[1])
+    return
+  }
+  const replica = byId.get(effect[1])
+  if (replica === undefined) return
+  switch (effect[0]) {
+    case 'edit': {
+      const [, , row, update, edits, made] = effect
+      const stored: OutboxRow = { tab: engine.tabs.id, number: replica.nextNumber, update, edits, made }
+      replica.nextNumber += 1
+      replica.rows.set(row, stored)
+      engine.device.push([{ kind: 'edit', document: replica.name, row: stored }])
+      refresh(engine, replica)
+      return
+    }
+    case 'received':
+      if (replica.isKeeper) keep(engine, replica, effect[2], effect[3])
+      return
+    case 'acknowledged': {
+      const rows = effect[2].flatMap(row => replica.rows.get(row) ?? [])
+      for (const row of effect[2]) replica.rows.delete(row)
+      const epoch = call(engine, core => core.cursor(replica.id))?.epoch ?? ''
+      engine.device.push([
+        { kind: 'acknowledged', document: replica.name, epoch, sequence: effect[3], rows },
+      ])
+      replica.foldable.rows += rows.length
+      compactSoon(engine, replica)
+      return
+    }
+    case 'changed':
+      for (const listener of replica.valueListeners) engine.tasks.push(listener)
+      return
+    case 'status':
+      refresh(engine, replica)
+      return
+    case 'delta': {
+      const [, , watch, operations] = effect
+      const isLocal = committed === replica
+      for (const watcher of replica.deltaWatches) {
+        if (watcher.watch === watch) engine.tasks.push(() => watcher.tell(operations, isLocal))
+      }
+    }
+  }
+}
+
+function closeConnection(engine: Engine, code: Code | undefined): void {
+  if (code !== undefined) report(engine, new TidewellError(code, 'the connection ended'))
+  engine.connection?.drop()
+}
+
+/** Stores what came from the relay, and with it how far this device's knowledge goes. */
+function keep(engine: Engine, replica: Replica, updates: readonly Uint8Array[], cursor: Replica['storedCursor']): void {
+  const changes: Change[] = []
+  if (updates.length > 0) {
+    const source = `${engine.tabs.id}/r${replica.nextNumber}`
+    replica.nextNumber += 1
+    const key: ReceivedKey = [replica.name, cursor?.epoch ?? '', cursor?.sequence ?? 0, source]
+    changes.push({ kind: 'received', key, updates })
+    replica.foldable.rows += 1
+    replica.foldable.bytes += updates.reduce((sum, update) => sum + update.length, 0)
+  }
+  if (cursor !== undefined && JSON.stringify(cursor) !== JSON.stringify(replica.storedCursor)) {
+    replica.storedCursor = cursor
+    changes.push({ kind: 'cursor', document: replica.name, cursor })
+  }
+  engine.device.push(changes)
+  compactSoon(engine, replica)
+}
+
+/** From now on this tab stores what comes from the relay; what others did not store is stored first. */
+export function becomeKeeper(engine: Engine, replica: Replica): void {
+  replica.isKeeper = true
+  act(engine, core => {
+    const cursor: Replica['storedCursor'] = core.cursor(replica.id)
+    const stored = replica.storedCursor
+    if (cursor === undefined || (stored?.epoch === cursor.epoch && stored.sequence >= cursor.sequence)) return
+    const whole = core.encode(replica.id)
+    if (whole !== undefined) keep(engine, replica, [whole], cursor)
+  })
+}
+
+/** Rows of a document that are folded at once; fewer are not worth a second copy of the document in memory. */
+const foldFrom = 100
+
+function compactSoon(engine: Engine, replica: Replica): void {
+  const { rows, bytes, snapshotBytes } = replica.foldable
+  const isWorthIt = rows >= foldFrom * 10 || (rows >= foldFrom && bytes * 4 >= snapshotBytes)
+  if (!isWorthIt || !replica.isKeeper || replica.isCompacting || engine.isClosed) return
+  replica.isCompacting = true
+  compact(engine, replica)
+    .catch((error: unknown) => report(engine, error))
+    .finally(() => {
+      replica.isCompacting = false
+    })
+}
+
+/** Folds what is stored and acknowledged into one row; deletes exactly what it has read. */
+async function compact(engine: Engine, replica: Replica): Promise<void> {
+  await engine.device.flush()
+  const { received } = await engine.device.load(replica.name)
+  replica.foldable = { rows: 0, bytes: 0, snapshotBytes: 0 }
+  if (received.length < 2 || engine.isClosed) return
+  const update = call(engine, () => engine.wasm.compact(received.flatMap(row => row.updates.slice())))
+  // Something is missing between the rows: they stay as they are, and are looked at again when there are more.
+  if (update === undefined) return
+  const last = received.reduce((a, b) => (b.key[2] > a.key[2] ? b : a))
+  replica.nextNumber += 1
+  const key: ReceivedKey = [replica.name, last.key[1], last.key[2], `${engine.tabs.id}/s${replica.nextNumber}`]
+  engine.device.push([{ kind: 'compacted', from: received.map(row => row.key), key, update }])
+  replica.foldable.snapshotBytes = update.length
+}
+
+/** Works a document's status out anew, and tells if it has changed. */
+export function refresh(engine: Engine, replica: Replica): void {
+  if (engine.isClosed) return
+  if (engine.recovery === undefined && engine.generation === wasmGeneration() && replica.id >= 0) {
+    replica.coreStatus = call(engine, core => core.status(replica.id)) as CoreStatus
+    settleWaiters(engine, replica)
+  }
+  const [link, code, edits, bytes, since] = replica.coreStatus
+  const isOnItsWay = engine.connection !== undefined && engine.connection.state() !== 'offline'
+  const status: Status = {
+    device: engine.device.state(replica.name),
+    link:
+      link === 'refused' && code !== undefined
+        ? { refused: code }
+        : link === 'live'
+          ? 'live'
+          : isOnItsWay
+            ? 'connecting'
+            : 'offline',
+    unsent: { edits, bytes, since },
+    storage: engine.device.storage,
+    persistent: engine.device.persistent(),
+  }
+  if (isSameStatus(status, replica.status)) return
+  replica.status = status
+  for (const listener of replica.statusListeners) engine.tasks.push(() => listener(status))
+  queueMicrotask(() => tell(engine))
+}
+
+function settleWaiters(engine: Engine, replica: Replica): void {
+  const [link, code] = replica.coreStatus
+  for (const waiter of [...replica.waiters]) {
+    if (call(engine, core => core.is_acknowledged(replica.id, waiter.row))) {
+      replica.waiters.delete(waiter)
+      waiter.done()
+    } else if (link === 'refused' && code !== undefined) {
+      replica.waiters.delete(waiter)
+      waiter.fail(code)
+    }
+  }
+}
+
+/** Runs the application's callbacks. They may read, edit and throw. */
+export function tell(engine: Engine): void {
+  if (engine.isTelling || engine.recovery !== undefined) return
+  engine.isTelling = true
+  try {
+    for (let task = engine.tasks.shift(); task !== undefined; task = engine.tasks.shift()) {
+      try {
+        task()
+      } catch (error) {
+        if (engine.onError !== undefined) {
+          try {
+            engine.onError(error)
+          } catch (second) {
+            console.error(second)
+          }
+        } else console.error(error)
+      }
+    }
+  } finally {
+    engine.isTelling = false
+  }
+}

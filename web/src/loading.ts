@@ -1,0 +1,282 @@
+// Loading documents: the first time, and again after the module has failed.
+
+import type { Device } from './device/device.js'
+import type { Cursor, OutboxRow, ReceivedRow, Stored } from './device/store.js'
+import type { Added, DeltaOperation } from './effect.js'
+import { act, becomeKeeper, type Engine, refresh, report, settle, startRecovery } from './engine.js'
+import { errorFrom, TidewellError } from './error.js'
+import type { Replica } from './replica.js'
+import { type Core, isTrap, replaceWasm, wasmGeneration } from './wasm.js'
+
+/** Numbers that the module never gives: a document whose loading has not begun, and one that the next module loads. */
+const notLoaded = -1
+const toBeLoaded = -2
+
+/** Loads a document from this device alone. Fails with `invalid_name`, or as reading the store does. */
+export async function loadReplica(engine: Engine, replica: Replica): Promise<void> {
+  const stored = await engine.device.load(replica.name)
+  if (engine.recovery !== undefined) await engine.recovery
+  try {
+    addToCore(engine, replica, stored)
+    settle(engine)
+  } catch (error) {
+    if (!isTrap(error)) throw error
+    replica.id = toBeLoaded
+    startRecovery(engine, error)
+    await engine.recovery
+  }
+  const tabs = new Set(stored.outbox.map(row => row.tab))
+  for (const tab of tabs) {
+    // A tab that lives pushes its own rows, and is waited for.
+    if (await engine.tabs.isGone(tab)) await adopt(engine, replica, tab, stored.outbox)
+    else watchTab(engine, replica, tab)
+  }
+  for (const update of replica.early ?? []) act(engine, core => core.sibling(replica.id, update))
+  replica.early = undefined
+  engine.tabs.hold(`keeper/${replica.name}`, () => becomeKeeper(engine, replica), replica.ending.signal)
+  askSiblings(engine, replica)
+  refresh(engine, replica)
+}
+
+/** Asks the other tabs for what they know and this one does not. */
+export function askSiblings(engine: Engine, replica: Replica): void {
+  act(engine, core => {
+    const known = core.state_vector(replica.id)
+    if (known !== undefined) {
+      engine.tabs.tell({ kind: 'ask', tab: engine.tabs.id, document: replica.name, known })
+    }
+  })
+}
+
+/** Rows of this tab will be adopted when it is gone. */
+export function watchTab(engine: Engine, replica: Replica, tab: string): void {
+  if (tab === engine.tabs.id || replica.knownTabs.has(tab)) return
+  replica.knownTabs.add(tab)
+  const { signal } = replica.ending
+  engine.tabs.whenGone(
+    tab,
+    () => {
+      engine.device
+        .load(replica.name)
+        .then(stored => adopt(engine, replica, tab, stored.outbox))
+        .catch((error: unknown) => report(engine, error))
+    },
+    signal,
+  )
+}
+
+/** Takes over the rows of a tab that is gone, unless another tab has: it shows them, and pushes them. */
+async function adopt(engine: Engine, replica: Replica, tab: string, outbox: readonly OutboxRow[]): Promise<void> {
+  replica.knownTabs.add(tab)
+  const rows = outbox.filter(row => row.tab === tab)
+  if (rows.length === 0) return
+  if (!(await engine.tabs.tryHold(`rows/${tab}/${replica.name}`, replica.ending.signal))) {
+    // Whoever has them may die too.
+    engine.tabs.hold(
+      `rows/${tab}/${replica.name}`,
+      () => {
+        engine.device
+          .load(replica.name)
+          .then(stored => take(engine, replica, stored.outbox.filter(row => row.tab === tab)))
+          .catch((error: unknown) => report(engine, error))
+      },
+      replica.ending.signal,
+    )
+    return
+  }
+  take(engine, replica, rows)
+}
+
+function take(engine: Engine, replica: Replica, rows: readonly OutboxRow[]): void {
+  act(engine, core => takeInto(engine, core, replica, rows))
+}
+
+function takeInto(engine: Engine, core: Core, replica: Replica, rows: readonly OutboxRow[]): void {
+  const names: readonly (number | undefined)[] = core.adopt(
+    replica.id,
+    rows.map(row => [row.update, row.edits, row.made]),
+  )
+  names.forEach((name, at) => {
+    const row = rows[at]
+    if (row === undefined) return
+    if (name === undefined) setAside(engine, replica, row)
+    else replica.rows.set(name, row)
+  })
+}
+
+/** Starts the module anew and loads every document into it, without the rows that make it fail. */
+export async function recover(engine: Engine, failure: unknown): Promise<void> {
+  renew(engine)
+  const replicas = [...engine.replicas.values()].filter(replica => replica.id !== notLoaded)
+  const own = new Map(replicas.map(replica => [replica, new Set([...replica.rows.values()].map(rowName))]))
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      for (const replica of replicas) await reload(engine, replica, own.get(replica) ?? new Set())
+      break
+    } catch (error) {
+      if (!isTrap(error) || attempt >= attemptsMax) throw error
+      renew(engine)
+    }
+  }
+  // The relay knows the old instance's channels.
+  engine.connection?.drop()
+  report(engine, new TidewellError('recovered', undefined, failure))
+}
+
+/** Each sets a row aside. A store in which more rows are bad than this is not what the rows are to blame for. */
+const attemptsMax = 20
+
+async function reload(engine: Engine, replica: Replica, own: ReadonlySet<string>): Promise<void> {
+  const stored = await withUnsaved(engine.device, replica)
+  addToCore(engine, replica, stored)
+  replica.rows = new Map()
+  // What this tab pushed before it pushes again: its own rows, and those that it had adopted.
+  takeInto(engine, engine.core, replica, stored.outbox.filter(row => own.has(rowName(row)) && isUsable(replica, row)))
+  restore(engine, replica)
+}
+
+function rowName(row: { readonly tab: string; readonly number: number }): string {
+  return `${row.tab}/${row.number}`
+}
+
+/** What is on disk and what is still on its way there. */
+async function withUnsaved(device: Device, replica: Replica): Promise<Stored> {
+  const stored = await device.load(replica.name)
+  const known = new Set(stored.outbox.map(rowName))
+  const unsaved = device
+    .unsaved(replica.name)
+    .flatMap(change => (change.kind === 'edit' && !known.has(rowName(change.row)) ? change.row : []))
+  return { ...stored, outbox: [...stored.outbox, ...unsaved] }
+}
+
+/** Makes the turn's edits again, and the watches. */
+function restore(engine: Engine, replica: Replica): void {
+  const core = engine.core
+  for (const [root, kind] of replica.root) core.declare(replica.id, root, kind)
+  for (const watch of replica.deltaWatches) {
+    try {
+      watch.watch = core.watch_text(replica.id, watch.path)
+      const content: readonly DeltaOperation[] = core.text_content(replica.id, watch.path)
+      const before = watch.length
+      engine.tasks.push(() => watch.tell(before > 0 ? [{ delete: before }, ...content] : content, false))
+    } catch (error) {
+      if (isTrap(error)) throw error
+      // The text is gone with what could not be read: there is nothing to tell any more.
+      replica.deltaWatches.delete(watch)
+    }
+  }
+  restoreInputs(engine, replica)
+  const newest: number | undefined = core.status(replica.id)[5]
+  for (const waiter of replica.waiters) waiter.row = newest ?? waiter.row
+  for (const listener of replica.valueListeners) engine.tasks.push(listener)
+}
+
+function restoreInputs(engine: Engine, replica: Replica): void {
+  replica.failures += 1
+  // With these edits the module has failed twice: without them everything else goes on.
+  if (replica.inputs.length > 0 && replica.failures > 2) {
+    replica.inputs = []
+    replica.edits = 0
+    report(engine, new TidewellError('invalid_value', `edits of "${replica.name}" make the module fail`))
+  }
+  replica.inputs = replica.inputs.filter(input => {
+    try {
+      input(engine.core, replica.id)
+      return true
+    } catch (error) {
+      if (isTrap(error)) throw error
+      report(engine, errorFrom(error))
+      return false
+    }
+  })
+}
+
+/** One stored row. */
+type Row = ReceivedRow | OutboxRow
+
+function updatesOf(row: Row): readonly Uint8Array[] {
+  return 'key' in row ? row.updates : [row.update]
+}
+
+function isUsable(replica: Replica, row: Row): boolean {
+  return !replica.setAside.has('key' in row ? row.key.join('\n') : rowName(row))
+}
+
+/** Opens the document in the module. Fails with the trap of a row, after setting it aside. */
+function addToCore(engine: Engine, replica: Replica, stored: Stored): void {
+  const rows: readonly Row[] = [...stored.received, ...stored.outbox].filter(row => isUsable(replica, row))
+  let added: Added
+  try {
+    added = tryAdd(engine, replica, rows, stored.cursor)
+  } catch (error) {
+    if (isTrap(error) && engine.recovery !== undefined) {
+      const culprit = isolate(engine, replica, rows)
+      if (culprit !== undefined) setAside(engine, replica, culprit)
+    }
+    throw error
+  }
+  const ofUpdate = rows.flatMap(row => updatesOf(row).map(() => row))
+  for (const row of new Set(added.unreadable.flatMap(at => ofUpdate[at] ?? []))) setAside(engine, replica, row)
+  replica.id = added.id
+  replica.storedCursor = stored.cursor
+  const [first, ...others] = stored.received
+  replica.foldable = {
+    rows: stored.received.length,
+    bytes: others.reduce((sum, row) => sum + sizeOf(row), 0),
+    snapshotBytes: first === undefined ? 0 : sizeOf(first),
+  }
+}
+
+function sizeOf(row: Row): number {
+  return updatesOf(row).reduce((sum, update) => sum + update.length, 0)
+}
+
+function tryAdd(engine: Engine, replica: Replica, rows: readonly Row[], cursor: Cursor | undefined): Added {
+  const place = `${engine.device.id}.${engine.tabs.place}`
+  const updates = rows.flatMap(row => updatesOf(row).slice())
+  try {
+    return engine.core.add(replica.name, randomClientId(), place, updates, cursor)
+  } catch (error) {
+    throw errorFrom(error)
+  }
+}
+
+/** Finds the row with which the module fails, by halves: the shortest beginning that fails ends with it. */
+function isolate(engine: Engine, replica: Replica, rows: readonly Row[]): Row | undefined {
+  const fails = (count: number): boolean => {
+    renew(engine)
+    try {
+      tryAdd(engine, replica, rows.slice(0, count), undefined)
+      return false
+    } catch (error) {
+      if (!isTrap(error)) throw error
+      return true
+    }
+  }
+  if (!fails(rows.length)) return undefined
+  let [good, bad] = [0, rows.length]
+  while (bad - good > 1) {
+    const middle = (good + bad) >> 1
+    if (fails(middle)) bad = middle
+    else good = middle
+  }
+  return rows[bad - 1]
+}
+
+function renew(engine: Engine): void {
+  replaceWasm(engine.generation)
+  engine.core = new engine.wasm.Core()
+  engine.generation = wasmGeneration()
+}
+
+function setAside(engine: Engine, replica: Replica, row: Row): void {
+  replica.setAside.add('key' in row ? row.key.join('\n') : rowName(row))
+  engine.device.push([{ kind: 'set_aside', document: replica.name, row }])
+  report(engine, new TidewellError('device_corrupt', `a row of "${replica.name}"`))
+}
+
+/** Random below 2^53; it enters the document with the first edit only. */
+function randomClientId(): number {
+  const [high = 0, low = 0] = crypto.getRandomValues(new Uint32Array(2))
+  return (high & 0x1fffff) * 2 ** 32 + low
+}

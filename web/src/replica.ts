@@ -1,0 +1,98 @@
+// One open document inside a client: plain data, and what is done with it in a turn.
+
+import type { Code } from './code.js'
+import type { Cursor } from './device/store.js'
+import type { CoreStatus, DeltaOperation } from './effect.js'
+import type { Status } from './status.js'
+import type { Core } from './wasm.js'
+
+/** A call of the module that edits, kept until its bytes are out: a module that fails starts anew with it. */
+export type Input = (core: Core, id: number) => void
+
+/** Someone who waits until the relay has an edit. */
+export interface Waiter {
+  /** The newest row when the wait began; its name changes when the module starts anew. */
+  row: number
+  readonly done: () => void
+  readonly fail: (code: Code) => void
+}
+
+/** Someone who wants a text's deltas. */
+export interface DeltaWatch {
+  readonly path: unknown
+  /** The module's number for it. */
+  watch: number
+  /** Length of the text as the watcher knows it. */
+  length: number
+  readonly tell: (delta: readonly DeltaOperation[], isLocal: boolean) => void
+}
+
+/** One open document. */
+export interface Replica {
+  readonly name: string
+  /** The module's number for it. */
+  id: number
+  /** This turn's edits. */
+  inputs: Input[]
+  edits: number
+  /** How many `edit` calls are running inside each other. */
+  depth: number
+  isFlushQueued: boolean
+  /** This turn adds to a counter: nobody may know of it before the disk does. */
+  isCounting: boolean
+  /** The rows of the outbox by the module's numbers. */
+  rows: Map<number, { readonly tab: string; readonly number: number }>
+  nextNumber: number
+  /** This tab stores what the relay sends. */
+  isKeeper: boolean
+  storedCursor: Cursor | undefined
+  /** Rows that compaction could fold, and how large they are. */
+  foldable: { rows: number; bytes: number; snapshotBytes: number }
+  isCompacting: boolean
+  status: Status
+  coreStatus: CoreStatus
+  readonly root: Map<string, 'text' | 'list' | 'map' | 'counter'>
+  readonly valueListeners: Set<() => void>
+  readonly statusListeners: Set<(status: Status) => void>
+  readonly deltaWatches: Set<DeltaWatch>
+  readonly waiters: Set<Waiter>
+  readonly knownTabs: Set<string>
+  /** Rows that cannot be used, while the disk may still have them in their place. */
+  readonly setAside: Set<string>
+  /** How often the module has failed since a turn was written. */
+  failures: number
+  /** What other tabs told while the document was being loaded. */
+  early: Uint8Array[] | undefined
+  readonly ending: AbortController
+}
+
+/** A document that is about to be loaded. */
+export function newReplica(name: string, status: Status): Replica {
+  return {
+    name,
+    id: -1,
+    inputs: [],
+    edits: 0,
+    depth: 0,
+    isFlushQueued: false,
+    isCounting: false,
+    rows: new Map(),
+    nextNumber: 0,
+    isKeeper: false,
+    storedCursor: undefined,
+    foldable: { rows: 0, bytes: 0, snapshotBytes: 0 },
+    isCompacting: false,
+    status,
+    coreStatus: ['closed', undefined, 0, 0, undefined, undefined],
+    root: new Map(),
+    valueListeners: new Set(),
+    statusListeners: new Set(),
+    deltaWatches: new Set(),
+    waiters: new Set(),
+    knownTabs: new Set(),
+    setAside: new Set(),
+    failures: 0,
+    early: [],
+    ending: new AbortController(),
+  }
+}
