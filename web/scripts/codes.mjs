@@ -21,5 +21,8 @@ export function isTransient(code: Code): boolean {
 }
 
 const transient: ReadonlySet<Code> = new Set<Code>([
-${codes.filter(([, number]) => Number(number) >= 500).map(([, , name]) => `  '${name}',`).join('\n')}
+${codes
+  .filter(([, number]) => Number(number) >= 500)
+  .map(([, , name]) => `  '${name}',`)
+  .join('\n')}
 ])`)

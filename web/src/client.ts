@@ -50,7 +50,8 @@ export async function openClient(wasm: Wasm, options: OpenOptions): Promise<Clie
   const { store = 'default', storage = 'auto', broadcast = true } = options
   const url = options.url === undefined ? undefined : socketUrl(options.url)
   if (typeof store !== 'string' || store === '') throw new TidewellError('invalid_options', 'store')
-  if (!['auto', 'indexeddb', 'memory'].includes(storage)) throw new TidewellError('invalid_options', 'storage')
+  if (!['auto', 'indexeddb', 'memory'].includes(storage))
+    throw new TidewellError('invalid_options', 'storage')
 
   let engine: Engine | undefined
   const device = await openDevice(store, storage, {
@@ -91,7 +92,8 @@ function socketUrl(url: string): string {
   }
   if (parsed.protocol === 'https:') parsed.protocol = 'wss:'
   if (parsed.protocol === 'http:') parsed.protocol = 'ws:'
-  if (parsed.protocol !== 'wss:' && parsed.protocol !== 'ws:') throw new TidewellError('invalid_options', 'url')
+  if (parsed.protocol !== 'wss:' && parsed.protocol !== 'ws:')
+    throw new TidewellError('invalid_options', 'url')
   parsed.pathname = `${parsed.pathname.replace(/\/+$/, '')}/v1/sync`
   parsed.hash = ''
   return parsed.href

@@ -68,7 +68,7 @@ export function makeDoc(engine: Engine, replica: Replica, close: () => Promise<v
     ...types,
     name: replica.name,
     get value() {
-      return valueOf(engine, replica)
+      return readValue(engine, replica)
     },
     get status() {
       refresh(engine, replica)
@@ -116,7 +116,7 @@ function makeTypes(engine: Engine, replica: Replica): Types {
   }
 }
 
-function valueOf(engine: Engine, replica: Replica): DocValue {
+function readValue(engine: Engine, replica: Replica): DocValue {
   // Inside `edit`: as it was before. The handles read what is being edited.
   flush(engine, replica)
   return call(engine, core => core.value(replica.id))
@@ -158,11 +158,11 @@ function watch<T>(
   select: (value: DocValue) => T,
   callback: (selected: T) => void,
 ): () => void {
-  let last = select(valueOf(engine, replica))
+  let last = select(readValue(engine, replica))
   let isEnded = false
   const listener = () => {
     if (isEnded || engine.isClosed) return
-    const next = select(valueOf(engine, replica))
+    const next = select(readValue(engine, replica))
     if (isSame(last, next)) return
     last = next
     callback(next)
@@ -176,17 +176,30 @@ function watch<T>(
 
 function isSame(a: unknown, b: unknown): boolean {
   if (Object.is(a, b)) return true
-  return Array.isArray(a) && Array.isArray(b) && a.length === b.length && a.every((item, at) => Object.is(item, b[at]))
+  return (
+    Array.isArray(a) &&
+    Array.isArray(b) &&
+    a.length === b.length &&
+    a.every((item, at) => Object.is(item, b[at]))
+  )
 }
 
-async function savedOnDevice(engine: Engine, replica: Replica, signal: AbortSignal | undefined): Promise<void> {
+async function savedOnDevice(
+  engine: Engine,
+  replica: Replica,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   if (engine.recovery !== undefined) await engine.recovery
   await until(signal, async () => {
     while (engine.device.unsaved(replica.name).length > 0) await engine.device.flush()
   })
 }
 
-async function savedAtRelay(engine: Engine, replica: Replica, signal: AbortSignal | undefined): Promise<void> {
+async function savedAtRelay(
+  engine: Engine,
+  replica: Replica,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   if (engine.isClosed || replica.ending.signal.aborted) throw new TidewellError('closed')
   if (engine.recovery !== undefined) await engine.recovery
   refresh(engine, replica)

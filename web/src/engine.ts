@@ -119,7 +119,8 @@ export function queueFlush(engine: Engine, replica: Replica): void {
 
 /** Writes the edits so far into the document, unless an `edit` is still running. */
 export function flush(engine: Engine, replica: Replica): void {
-  if (replica.inputs.length === 0 || replica.depth > 0 || engine.isClosed || engine.recovery !== undefined) return
+  if (replica.inputs.length === 0 || replica.depth > 0 || engine.isClosed || engine.recovery !== undefined)
+    return
   try {
     call(engine, core => core.commit(replica.id, Date.now(), replica.edits))
     settle(engine, replica)
@@ -189,9 +190,7 @@ function carryOut(
       const rows = effect[2].flatMap(row => replica.rows.get(row) ?? [])
       for (const row of effect[2]) replica.rows.delete(row)
       const epoch = call(engine, core => core.cursor(replica.id))?.epoch ?? ''
-      engine.device.push([
-        { kind: 'acknowledged', document: replica.name, epoch, sequence: effect[3], rows },
-      ])
+      engine.device.push([{ kind: 'acknowledged', document: replica.name, epoch, sequence: effect[3], rows }])
       replica.foldable.rows += rows.length
       compactSoon(engine, replica)
       return
@@ -218,7 +217,12 @@ function closeConnection(engine: Engine, code: Code | undefined): void {
 }
 
 /** Stores what came from the relay, and with it how far this device's knowledge goes. */
-function keep(engine: Engine, replica: Replica, updates: readonly Uint8Array[], cursor: Replica['storedCursor']): void {
+function keep(
+  engine: Engine,
+  replica: Replica,
+  updates: readonly Uint8Array[],
+  cursor: Replica['storedCursor'],
+): void {
   const changes: Change[] = []
   if (updates.length > 0) {
     const source = `${engine.tabs.id}/r${replica.nextNumber}`
@@ -274,7 +278,12 @@ async function compact(engine: Engine, replica: Replica): Promise<void> {
   if (update === undefined) return
   const last = received.reduce((a, b) => (b.key[2] > a.key[2] ? b : a))
   replica.nextNumber += 1
-  const key: ReceivedKey = [replica.name, last.key[1], last.key[2], `${engine.tabs.id}/s${replica.nextNumber}`]
+  const key: ReceivedKey = [
+    replica.name,
+    last.key[1],
+    last.key[2],
+    `${engine.tabs.id}/s${replica.nextNumber}`,
+  ]
   engine.device.push([{ kind: 'compacted', from: received.map(row => row.key), key, update }])
   replica.foldable.snapshotBytes = update.length
 }

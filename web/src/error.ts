@@ -10,7 +10,10 @@ export class TidewellError extends Error {
 
   /** An error with what its code means as the message, after `detail` where there is one. */
   constructor(code: Code, detail?: string, cause?: unknown) {
-    super(detail === undefined ? help[code] : `${detail}: ${help[code]}`, cause === undefined ? {} : { cause })
+    super(
+      detail === undefined ? help[code] : `${detail}: ${help[code]}`,
+      cause === undefined ? {} : { cause },
+    )
     this.code = code
   }
 }

@@ -231,7 +231,9 @@ function join(path: Path, step: string | number): Path {
 }
 
 function isRecord(value: PlainValue | undefined): value is Readonly<Record<string, PlainValue>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Uint8Array)
+  return (
+    typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Uint8Array)
+  )
 }
 
 /** Inside `edit` with the draft's edits; outside after this turn's have been written. */

@@ -66,7 +66,12 @@ export function watchTab(engine: Engine, replica: Replica, tab: string): void {
 }
 
 /** Takes over the rows of a tab that is gone, unless another tab has: it shows them, and pushes them. */
-async function adopt(engine: Engine, replica: Replica, tab: string, outbox: readonly OutboxRow[]): Promise<void> {
+async function adopt(
+  engine: Engine,
+  replica: Replica,
+  tab: string,
+  outbox: readonly OutboxRow[],
+): Promise<void> {
   replica.knownTabs.add(tab)
   const rows = outbox.filter(row => row.tab === tab)
   if (rows.length === 0) return
@@ -77,7 +82,13 @@ async function adopt(engine: Engine, replica: Replica, tab: string, outbox: read
       () => {
         engine.device
           .load(replica.name)
-          .then(stored => take(engine, replica, stored.outbox.filter(row => row.tab === tab)))
+          .then(stored =>
+            take(
+              engine,
+              replica,
+              stored.outbox.filter(row => row.tab === tab),
+            ),
+          )
           .catch((error: unknown) => report(engine, error))
       },
       replica.ending.signal,
@@ -131,7 +142,12 @@ async function reload(engine: Engine, replica: Replica, own: ReadonlySet<string>
   addToCore(engine, replica, stored)
   replica.rows = new Map()
   // What this tab pushed before it pushes again: its own rows, and those that it had adopted.
-  takeInto(engine, engine.core, replica, stored.outbox.filter(row => own.has(rowName(row)) && isUsable(replica, row)))
+  takeInto(
+    engine,
+    engine.core,
+    replica,
+    stored.outbox.filter(row => own.has(rowName(row)) && isUsable(replica, row)),
+  )
   restore(engine, replica)
 }
 
@@ -216,7 +232,8 @@ function addToCore(engine: Engine, replica: Replica, stored: Stored): void {
     throw error
   }
   const ofUpdate = rows.flatMap(row => updatesOf(row).map(() => row))
-  for (const row of new Set(added.unreadable.flatMap(at => ofUpdate[at] ?? []))) setAside(engine, replica, row)
+  for (const row of new Set(added.unreadable.flatMap(at => ofUpdate[at] ?? [])))
+    setAside(engine, replica, row)
   replica.id = added.id
   replica.storedCursor = stored.cursor
   const [first, ...others] = stored.received

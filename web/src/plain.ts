@@ -35,7 +35,10 @@ export function encodeNew(value: NewValue, place = 'value', depth = 0): Encoded 
     case 'map':
       return [
         3,
-        Object.entries(value.content).map(([key, item]) => [key, encodeNew(item, `${place}.${key}`, depth + 1)]),
+        Object.entries(value.content).map(([key, item]) => [
+          key,
+          encodeNew(item, `${place}.${key}`, depth + 1),
+        ]),
       ]
     case 'counter':
       return [4, value.content]
@@ -79,9 +82,12 @@ function copyObject(value: object, place: string, open: readonly object[]): Plai
   }
   if (mark in value) throw invalid(place, 'is a shared type inside a plain value')
   const prototype: unknown = Object.getPrototypeOf(value)
-  if (prototype !== null && Object.getPrototypeOf(prototype) !== null) throw invalid(place, 'is not a plain object')
+  if (prototype !== null && Object.getPrototypeOf(prototype) !== null)
+    throw invalid(place, 'is not a plain object')
   // Own fields of its own: a key may be "__proto__".
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, copy(item, `${place}.${key}`, inner)]))
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => [key, copy(item, `${place}.${key}`, inner)]),
+  )
 }
 
 function invalid(place: string, what: string): TidewellError {

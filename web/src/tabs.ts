@@ -40,13 +40,18 @@ export function singleTab(): Tabs {
 }
 
 /** Joins the tabs of `store`. `hear` is called for what others tell, unless `broadcast` is false. */
-export async function joinTabs(store: string, broadcast: boolean, hear: (message: TabMessage) => void): Promise<Tabs> {
+export async function joinTabs(
+  store: string,
+  broadcast: boolean,
+  hear: (message: TabMessage) => void,
+): Promise<Tabs> {
   const locks = globalThis.navigator?.locks
   if (locks === undefined) return singleTab()
   const id = crypto.randomUUID()
   const ending = new AbortController()
   const name = (what: string) => `tidewell/${store}/${what}`
-  const whole = typeof BroadcastChannel === 'undefined' || !broadcast ? undefined : new BroadcastChannel(name('tabs'))
+  const whole =
+    typeof BroadcastChannel === 'undefined' || !broadcast ? undefined : new BroadcastChannel(name('tabs'))
   if (whole !== undefined) {
     whole.onmessage = (event: MessageEvent<TabMessage>) => hear(event.data)
   }

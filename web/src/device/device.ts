@@ -26,7 +26,11 @@ export interface Device {
 export type StorageChoice = 'auto' | 'indexeddb' | 'memory'
 
 /** Opens the store. Fails with `device_unavailable` when `choice` is `indexeddb` and there is none. */
-export async function openDevice(store: string, choice: StorageChoice, events: WriterEvents): Promise<Device> {
+export async function openDevice(
+  store: string,
+  choice: StorageChoice,
+  events: WriterEvents,
+): Promise<Device> {
   if (choice === 'memory') return memoryDevice(events)
   if (typeof indexedDB === 'undefined') {
     if (choice === 'auto') return memoryDevice(events)

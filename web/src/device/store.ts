@@ -53,7 +53,12 @@ export type Change =
       readonly sequence: number
       readonly rows: readonly { readonly tab: string; readonly number: number }[]
     }
-  | { readonly kind: 'compacted'; readonly from: readonly ReceivedKey[]; readonly key: ReceivedKey; readonly update: Uint8Array }
+  | {
+      readonly kind: 'compacted'
+      readonly from: readonly ReceivedKey[]
+      readonly key: ReceivedKey
+      readonly update: Uint8Array
+    }
   | { readonly kind: 'set_aside'; readonly document: string; readonly row: OutboxRow | ReceivedRow }
   | { readonly kind: 'device'; readonly id: string }
 
@@ -79,7 +84,8 @@ export function openDatabase(store: string, onLost: () => void): Promise<IDBData
       resolve(db)
     }
     request.onerror = () => reject(storeError(request.error))
-    request.onblocked = () => reject(new TidewellError('device_unavailable', 'another tab holds an older database'))
+    request.onblocked = () =>
+      reject(new TidewellError('device_unavailable', 'another tab holds an older database'))
   })
 }
 
@@ -92,7 +98,10 @@ export function load(db: IDBDatabase, document: string): Promise<Stored> {
     const updates: IDBRequest<Uint8Array[][]> = tx.objectStore('received').getAll(of(document))
     const keys = tx.objectStore('received').getAllKeys(of(document))
     tx.oncomplete = () => {
-      const received = keys.result.map((key, at) => ({ key: key as unknown as ReceivedKey, updates: updates.result[at] ?? [] }))
+      const received = keys.result.map((key, at) => ({
+        key: key as unknown as ReceivedKey,
+        updates: updates.result[at] ?? [],
+      }))
       resolve({ cursor: cursor.result?.cursor, received, outbox: rows.result })
     }
     tx.onabort = () => reject(storeError(tx.error))
@@ -104,7 +113,8 @@ export function documentsWithOutbox(db: IDBDatabase): Promise<readonly string[]>
   return new Promise((resolve, reject) => {
     const tx = db.transaction('outbox', 'readonly')
     const keys = tx.objectStore('outbox').getAllKeys()
-    tx.oncomplete = () => resolve([...new Set(keys.result.map(key => String((key as unknown as readonly unknown[])[0])))])
+    tx.oncomplete = () =>
+      resolve([...new Set(keys.result.map(key => String((key as unknown as readonly unknown[])[0])))])
     tx.onabort = () => reject(storeError(tx.error))
   })
 }
@@ -120,9 +130,15 @@ export function deviceId(db: IDBDatabase): Promise<string | undefined> {
 }
 
 /** Makes changes in one transaction. Resolves at its `complete`: with `strict`, they are on disk. */
-export function write(db: IDBDatabase, changes: readonly Change[], durability: 'strict' | 'relaxed'): Promise<void> {
+export function write(
+  db: IDBDatabase,
+  changes: readonly Change[],
+  durability: 'strict' | 'relaxed',
+): Promise<void> {
   return new Promise((resolve, reject) => {
-    const tx = db.transaction(['documents', 'outbox', 'received', 'meta', 'set_aside'], 'readwrite', { durability })
+    const tx = db.transaction(['documents', 'outbox', 'received', 'meta', 'set_aside'], 'readwrite', {
+      durability,
+    })
     tx.oncomplete = () => resolve()
     // An error of one request aborts the transaction, and `error` is then told here too.
     tx.onabort = () => reject(storeError(tx.error))
@@ -172,7 +188,10 @@ function move(
   request.onsuccess = () => {
     // Another tab may have moved it.
     if (request.result === undefined) return
-    tx.objectStore('received').put([request.result.update], [to.document, to.epoch, to.sequence, `${row.tab}/${row.number}`])
+    tx.objectStore('received').put(
+      [request.result.update],
+      [to.document, to.epoch, to.sequence, `${row.tab}/${row.number}`],
+    )
     outbox.delete(key)
   }
 }
