@@ -39,6 +39,9 @@ export interface Client {
   close(): Promise<void>
 }
 
+/** Where relays take sockets; a URL may name it or not. */
+const syncPath = '/v1/sync'
+
 /** How often the core hears of the time, in milliseconds. */
 const tickMs = 1000
 
@@ -94,7 +97,8 @@ function socketUrl(url: string): string {
   if (parsed.protocol === 'http:') parsed.protocol = 'ws:'
   if (parsed.protocol !== 'wss:' && parsed.protocol !== 'ws:')
     throw new TidewellError('invalid_options', 'url')
-  parsed.pathname = `${parsed.pathname.replace(/\/+$/, '')}/v1/sync`
+  const path = parsed.pathname.replace(/\/+$/, '')
+  parsed.pathname = path.endsWith(syncPath) ? path : `${path}${syncPath}`
   parsed.hash = ''
   return parsed.href
 }

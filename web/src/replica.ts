@@ -1,7 +1,7 @@
 // One open document inside a client: plain data, and what is done with it in a turn.
 
 import type { Code } from './code.js'
-import type { Cursor } from './device/store.js'
+import type { Cursor, OutboxRow } from './device/store.js'
 import type { CoreStatus, DeltaOperation } from './effect.js'
 import type { Status } from './status.js'
 import type { Core } from './wasm.js'
@@ -41,7 +41,7 @@ export interface Replica {
   /** This turn adds to a counter: nobody may know of it before the disk does. */
   isCounting: boolean
   /** The rows of the outbox by the module's numbers. */
-  rows: Map<number, { readonly tab: string; readonly number: number }>
+  rows: Map<number, OutboxRow>
   nextNumber: number
   /** This tab stores what the relay sends. */
   isKeeper: boolean

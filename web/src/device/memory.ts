@@ -34,11 +34,9 @@ export function memoryDevice(events: WriterEvents): Device {
       case 'acknowledged': {
         const { outbox, received } = rows(change.document)
         for (const row of change.rows) {
-          const found = outbox.get(rowKey(row))
-          if (found === undefined) continue
           outbox.delete(rowKey(row))
           const key = [change.document, change.epoch, change.sequence, rowKey(row)] as const
-          received.set(key.join('\n'), { key, updates: [found.update] })
+          received.set(key.join('\n'), { key, updates: [row.update] })
         }
         return
       }

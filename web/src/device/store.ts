@@ -51,7 +51,7 @@ export type Change =
       readonly document: string
       readonly epoch: string
       readonly sequence: number
-      readonly rows: readonly { readonly tab: string; readonly number: number }[]
+      readonly rows: readonly OutboxRow[]
     }
   | {
       readonly kind: 'compacted'
@@ -143,8 +143,8 @@ export function write(
     // An error of one request aborts the transaction, and `error` is then told here too.
     tx.onabort = () => reject(storeError(tx.error))
     for (const change of changes) make(tx, change)
-    // Moving rows goes on in callbacks. Otherwise the browser need not wait to see that nothing follows.
-    if (!changes.some(change => change.kind === 'acknowledged')) tx.commit()
+    // Said outright it also completes when the page is on its way out.
+    tx.commit()
   })
 }
 
@@ -160,7 +160,12 @@ function make(tx: IDBTransaction, change: Change): void {
       tx.objectStore('documents').put({ cursor: change.cursor }, change.document)
       return
     case 'acknowledged':
-      for (const row of change.rows) move(tx, change, row)
+      // They join what was received: deleted, they would be missing at the next start without network.
+      for (const row of change.rows) {
+        const source = `${row.tab}/${row.number}`
+        tx.objectStore('received').put([row.update], [change.document, change.epoch, change.sequence, source])
+        tx.objectStore('outbox').delete([change.document, row.tab, row.number])
+      }
       return
     case 'compacted':
       for (const key of change.from) tx.objectStore('received').delete([...key])
@@ -173,26 +178,6 @@ function make(tx: IDBTransaction, change: Change): void {
       return
     case 'device':
       tx.objectStore('meta').put(change.id, 'device')
-  }
-}
-
-/** An acknowledged row joins what was received: deleted, it would be missing at the next start without network. */
-function move(
-  tx: IDBTransaction,
-  to: { readonly document: string; readonly epoch: string; readonly sequence: number },
-  row: { readonly tab: string; readonly number: number },
-): void {
-  const outbox = tx.objectStore('outbox')
-  const key = [to.document, row.tab, row.number]
-  const request: IDBRequest<OutboxRow | undefined> = outbox.get(key)
-  request.onsuccess = () => {
-    // Another tab may have moved it.
-    if (request.result === undefined) return
-    tx.objectStore('received').put(
-      [request.result.update],
-      [to.document, to.epoch, to.sequence, `${row.tab}/${row.number}`],
-    )
-    outbox.delete(key)
   }
 }
 

@@ -1,0 +1,83 @@
+// Pages that hold clients of the package: `globalThis.devices[name]` is `{ client, doc, errors }`.
+
+import { fileURLToPath } from 'node:url'
+
+import { startChromium } from './chromium.mjs'
+import { serveFolder } from './folder_server.mjs'
+
+const WEB = fileURLToPath(new URL('../../web', import.meta.url))
+
+/** A browser with one profile, and a way to open empty pages of one origin in it. */
+export async function startPages(t) {
+  const address = await serveFolder(t, WEB)
+  const context = await (await startChromium(t)).newContext()
+  context.setDefaultTimeout(20_000)
+  return {
+    address,
+    context,
+    async page(prepare) {
+      const page = await context.newPage()
+      if (prepare !== undefined) await page.addInitScript(prepare)
+      await page.goto(address)
+      return page
+    },
+  }
+}
+
+/** Opens a client and a document in a page. */
+export function openDevice(page, { name = 'a', document = 'test/doc', ...options } = {}) {
+  return page.evaluate(
+    async ({ name, document, options }) => {
+      const { open } = await import('/dist/index.js')
+      const errors = []
+      const client = await open({ onError: error => errors.push(error), ...options })
+      const doc = await client.doc(document)
+      globalThis.devices ??= {}
+      globalThis.devices[name] = { client, doc, errors }
+    },
+    { name, document, options },
+  )
+}
+
+/** Waits until `check`, which gets a device and `argument`, is true in the page. */
+export function until(page, check, argument, name = 'a') {
+  return page.waitForFunction(
+    ({ check, argument, name }) => {
+      // biome-ignore lint/security/noGlobalEval: the check travels as text
+      return (0, eval)(`(${check})`)(globalThis.devices[name], argument)
+    },
+    { check: check.toString(), argument, name },
+    { polling: 20 },
+  )
+}
+
+/** Runs `action`, which gets a device and `argument`, in the page. */
+export function on(page, action, argument, name = 'a') {
+  return page.evaluate(
+    ({ action, argument, name }) => (0, eval)(`(${action})`)(globalThis.devices[name], argument),
+    { action: action.toString(), argument, name },
+  )
+}
+
+/** Everything in the page's stores, as text: what changes when anything is written. */
+export function storeContent(page, store = 'default') {
+  return page.evaluate(async store => {
+    const db = await new Promise((resolve, reject) => {
+      const request = indexedDB.open(`tidewell/${store}`)
+      request.onsuccess = () => resolve(request.result)
+      request.onerror = () => reject(request.error)
+    })
+    const content = {}
+    for (const name of db.objectStoreNames) {
+      const tx = db.transaction(name)
+      const [keys, values] = [tx.objectStore(name).getAllKeys(), tx.objectStore(name).getAll()]
+      await new Promise(resolve => {
+        tx.oncomplete = resolve
+      })
+      const bytes = (_, value) => (value instanceof Uint8Array ? [...value] : value)
+      content[name] = JSON.parse(JSON.stringify({ keys: keys.result, values: values.result }, bytes))
+    }
+    db.close()
+    return content
+  }, store)
+}

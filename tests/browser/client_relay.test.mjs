@@ -1,0 +1,77 @@
+// The package against the real relay.
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+
+import { on, openDevice, startPages, until } from './client_page.mjs'
+import { startRelay, temporaryFolder } from './relay.mjs'
+
+test('what one device types another one has, and saved(relay) resolves when the relay has it', async t => {
+  const relay = await startRelay(t, { data: await temporaryFolder(t) })
+  const page = await (await startPages(t)).page()
+  await openDevice(page, { name: 'a', store: 'a', url: relay.url })
+  await openDevice(page, { name: 'b', store: 'b', url: relay.url })
+  await on(page, ({ doc }) => {
+    doc.edit(d => {
+      d.text('notes').insert(0, 'hello')
+      d.list('todos').push({ title: 'milk' })
+      d.counter('likes').add(2)
+    })
+    return doc.saved('relay')
+  })
+  assert.equal(await on(page, ({ doc }) => doc.status.unsent.edits), 0)
+  await until(page, ({ doc }) => doc.text('notes').toString() === 'hello', undefined, 'b')
+  await on(page, ({ doc }) => doc.counter('likes').add(-5), undefined, 'b')
+  await until(page, ({ doc }) => doc.value.likes === -3)
+  assert.deepEqual(await on(page, ({ doc }) => doc.value), {
+    likes: -3,
+    notes: 'hello',
+    todos: [{ title: 'milk' }],
+  })
+})
+
+test('edits made offline count as unsent, survive a reload with the same count, and go out when the network is back', async t => {
+  const data = await temporaryFolder(t)
+  const relay = await startRelay(t, { data })
+  const page = await (await startPages(t)).page()
+  await openDevice(page, { url: relay.url })
+  await on(page, ({ doc, client }) => {
+    client.pause()
+    for (let edit = 0; edit < 3; edit += 1) doc.text('notes').insert(0, 'x')
+    doc.edit(d => d.text('notes').insert(0, 'yz'))
+    return doc.saved('device')
+  })
+  const before = await on(page, ({ doc }) => doc.status.unsent)
+  assert.equal(before.edits, 4)
+  await page.reload()
+  await openDevice(page)
+  assert.deepEqual(await on(page, ({ doc }) => doc.status.unsent), before)
+  assert.equal(await on(page, ({ doc }) => doc.status.link), 'offline')
+  await page.reload()
+  await openDevice(page, { url: relay.url })
+  await until(page, ({ doc }) => doc.status.unsent.edits === 0 && doc.status.link === 'live')
+  await page.reload()
+  await openDevice(page)
+  assert.equal(
+    await on(page, ({ doc }) => doc.text('notes').toString()),
+    'yzxxx',
+    'it is there without network',
+  )
+  assert.equal(await on(page, ({ doc }) => doc.status.unsent.edits), 0)
+})
+
+test('a relay that is killed and comes back is found again, and nothing is lost on the way', async t => {
+  const data = await temporaryFolder(t)
+  let relay = await startRelay(t, { data })
+  const page = await (await startPages(t)).page()
+  await openDevice(page, { name: 'a', store: 'a', url: relay.url })
+  await openDevice(page, { name: 'b', store: 'b', url: relay.url })
+  await until(page, ({ doc }) => doc.status.link === 'live')
+  const { port } = relay
+  await relay.kill()
+  await until(page, ({ doc }) => doc.status.link !== 'live')
+  await on(page, ({ doc }) => doc.text('notes').insert(0, 'while it was gone'))
+  relay = await startRelay(t, { data, port })
+  await on(page, ({ doc }) => doc.saved('relay'))
+  await until(page, ({ doc }) => doc.text('notes').toString() === 'while it was gone', undefined, 'b')
+})
