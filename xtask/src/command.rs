@@ -19,6 +19,7 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 const CARGO_OWN: &[&str] = &["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
 
 /// A program to run, with its arguments.
+#[derive(Clone)]
 pub(crate) struct Command {
     program: OsString,
     arguments: Vec<OsString>,

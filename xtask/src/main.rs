@@ -3,6 +3,7 @@
 //! `plan.rs` holds the tables of what `check` and `test` do; a new step is one line there. Every command that is run is
 //! printed first, so that it can be run again by hand.
 
+mod bench;
 mod cargo_tool;
 mod command;
 mod consumer;
@@ -69,6 +70,8 @@ enum Choice {
         #[arg(long)]
         target: Option<String>,
     },
+    /// Measure the relay beside its peers, which are installed under target/peers
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -84,6 +87,7 @@ fn choose(choice: Choice) -> Result<ExitCode> {
         Choice::Check { only } => return step::run("check", plan::CHECK, &only),
         Choice::Test { only } => return step::run("test", plan::TEST, &only),
         Choice::Demo => demo::serve()?,
+        Choice::Bench(options) => bench::run(&options)?,
         Choice::Pack => consumer::pack_and_try()?,
         Choice::Simulate { arguments } => simulator::run(&arguments)?,
         Choice::Fuzz { minutes, target } => fuzz::run(Duration::from_secs(60 * minutes), target.as_deref())?,

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::{self, Receiver, Sender};
 
@@ -33,14 +34,14 @@ pub(crate) enum Write {
     Batch,
 }
 
-/// Each room's messages, with the connection that sent them.
-type Rooms = HashMap<String, Sender<(u64, Bytes)>>;
+/// A message, and the connection it came from.
+type Sent = (u64, Bytes);
 
 #[derive(Clone)]
 struct Bare {
     write: Write,
-    rooms: Arc<Mutex<Rooms>>,
-    connections: Arc<std::sync::atomic::AtomicU64>,
+    rooms: Arc<Mutex<HashMap<String, Sender<Sent>>>>,
+    connections: Arc<AtomicU64>,
 }
 
 /// Serves until it is killed.
@@ -59,7 +60,7 @@ async fn enter(State(bare): State<Bare>, Path(room): Path<String>, upgrade: WebS
 }
 
 async fn relay(bare: Bare, room: String, socket: WebSocket) {
-    let id = bare.connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let id = bare.connections.fetch_add(1, Ordering::Relaxed);
     let sender = {
         let mut rooms = bare.rooms.lock();
         rooms.entry(room).or_insert_with(|| broadcast::channel(BEHIND_MAX).0).clone()
@@ -87,7 +88,7 @@ async fn relay(bare: Bare, room: String, socket: WebSocket) {
 
 async fn write_each(
     id: u64,
-    mut receiver: Receiver<(u64, Bytes)>,
+    mut receiver: Receiver<Sent>,
     mut sink: SplitSink<WebSocket, Message>,
 ) -> Result<()> {
     loop {
@@ -100,7 +101,7 @@ async fn write_each(
 
 async fn write_batches(
     id: u64,
-    mut receiver: Receiver<(u64, Bytes)>,
+    mut receiver: Receiver<Sent>,
     mut sink: SplitSink<WebSocket, Message>,
 ) -> Result<()> {
     loop {

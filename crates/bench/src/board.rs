@@ -29,6 +29,8 @@ struct Lane {
 /// What one reader has seen.
 pub(crate) struct Seen {
     clocks: Vec<u32>,
+    /// The reader is this writer: a relay may send its own updates back, or only some of them.
+    own: Option<usize>,
 }
 
 impl Board {
@@ -113,7 +115,7 @@ impl Board {
             let (Some(lane), Some(known)) = (self.lanes.get(writer), seen.clocks.get_mut(writer)) else {
                 return;
             };
-            if from > *known {
+            if from > *known && seen.own != Some(writer) {
                 self.gaps.fetch_add(u64::from(from - *known), Ordering::Relaxed);
             }
             for clock in from.max(*known)..to {
@@ -127,9 +129,9 @@ impl Board {
         Ok(count)
     }
 
-    /// What a new reader has seen.
-    pub(crate) fn seen(&self) -> Seen {
-        Seen { clocks: vec![0; self.lanes.len()] }
+    /// What a new reader has seen, who may be one of the writers.
+    pub(crate) fn seen(&self, own: Option<usize>) -> Seen {
+        Seen { clocks: vec![0; self.lanes.len()], own }
     }
 
     /// Updates sent by all writers.

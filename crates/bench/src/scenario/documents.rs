@@ -86,7 +86,7 @@ async fn open_all(target: Target, documents: usize) -> Result<Vec<(usize, usize,
 
 async fn take_part(shared: &Shared, document: usize, client: usize, mut link: Link) -> Result<()> {
     let Some(board) = shared.boards.get(document) else { return Ok(()) };
-    let mut seen = board.seen();
+    let mut seen = board.seen(Some(client));
     let mut ticks = interval_at(Instant::now() + EVERY.mul_f64(fastrand::f64()), EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -95,7 +95,7 @@ async fn guard<T>(shared: Arc<Shared>, task: impl Future<Output = Result<T>>) ->
 }
 
 async fn read(shared: Arc<Shared>, reader: usize, mut link: Link) -> Result<()> {
-    let mut seen = shared.board.seen();
+    let mut seen = shared.board.seen(None);
     let takes_ages = matches!(shared.pace, Pace::Rate { .. });
     loop {
         let mut failure = None;
