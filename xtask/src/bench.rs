@@ -71,8 +71,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     list(run, "--peers", &options.peers.iter().map(String::as_str).collect::<Vec<_>>()).run()
 }
 
+type Install = fn() -> Result<()>;
+
 /// Each peer that must be installed, and how.
-const INSTALLS: &[(&str, fn() -> Result<()>)] = &[
+const INSTALLS: &[(&str, Install)] = &[
     ("y-websocket", || npm_peer("y-websocket")),
     ("hocuspocus", hocuspocus),
     ("yrs-axum", yrs_axum),
