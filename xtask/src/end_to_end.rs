@@ -13,9 +13,20 @@ use crate::{demo, engine, npm, package, workspace};
 pub(crate) fn browser() -> Result<Outcome> {
     package::build()?;
     let page = demo::build_page()?;
-    cargo("build --package tidewell-server --package tidewell-tests --bins --locked").run()?;
-    let programs = workspace::target("debug");
+    let programs = programs()?;
     run("tests/browser", &[("TIDEWELL_DEMO", page), ("TIDEWELL_BINS", programs)])
+}
+
+/// Stock Yjs clients beside native ones.
+pub(crate) fn stock() -> Result<Outcome> {
+    let programs = programs()?;
+    run("tests/stock", &[("TIDEWELL_BINS", programs)])
+}
+
+/// The relay and the programs of the tests; answers the folder that they are in.
+fn programs() -> Result<PathBuf> {
+    cargo("build --package tidewell-server --package tidewell-tests --bins --locked").run()?;
+    Ok(workspace::target("debug"))
 }
 
 /// Runs the `*.test.mjs` of a folder, which find what they need by variables.

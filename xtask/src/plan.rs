@@ -36,6 +36,7 @@ pub(crate) const TEST: &[Step] = &[
     step("wasm-firefox", "the module in Firefox", engine::test_firefox),
     step("wasm-webkit", "the module in WebKitGTK", engine::test_webkit),
     step("browser", "the package end to end in a real browser", end_to_end::browser),
+    step("stock", "stock Yjs clients on the same relay", end_to_end::stock),
     step("simulator", "no seed breaks an invariant", simulator::test),
     step("fuzz", "hostile bytes, for a short time", fuzz::test),
 ];
