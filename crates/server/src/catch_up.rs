@@ -69,14 +69,14 @@ pub(crate) async fn catch_up(
                 let parts = blocking(move || Ok(merged(&updates)?.into())).await?;
                 Ok(CatchUp { through, parts })
             }
-            Since::Pruned => whole(room, readers).await,
+            Since::Pruned => whole(room, readers, sequence + 1).await,
         },
         Behind::StateVector(_) if room.sequence() == 0 => {
             Ok(CatchUp { through: 0, parts: Vec::new().into() })
         }
-        Behind::StateVector(vector) if vector.is_empty() => whole(room, readers).await,
+        Behind::StateVector(vector) if vector.is_empty() => whole(room, readers, 0).await,
         Behind::StateVector(vector) => {
-            let whole = whole(room, readers).await?;
+            let whole = whole(room, readers, 0).await?;
             let through = whole.through;
             let parts = blocking(move || beyond(&whole, &vector)).await?;
             Ok(CatchUp { through, parts })
@@ -84,18 +84,23 @@ pub(crate) async fn catch_up(
     }
 }
 
-/// The whole document, for as many as want it: read and merged once.
-async fn whole(room: &Arc<RoomHandle>, readers: &Readers) -> Result<CatchUp, CatchUpError> {
+/// The whole document at `sequence_min` or later, for as many as want it: read and merged once.
+async fn whole(
+    room: &Arc<RoomHandle>,
+    readers: &Readers,
+    sequence_min: u64,
+) -> Result<CatchUp, CatchUpError> {
     let mut source = room.catch_up.lock().await;
     let now = Instant::now();
     if let Source::Ready(ready, used_at) = &mut *source
+        && ready.through >= sequence_min
         && ready.is_fresh(room)
     {
         *used_at = now;
         return Ok(ready.clone());
     }
     let stored = match std::mem::take(&mut *source) {
-        Source::Stored(stored, _) => *stored,
+        Source::Stored(stored, _) if stored.sequence >= sequence_min => *stored,
         _ => readers.document(room.document().clone()).await?.ok_or(CatchUpError::Missing)?,
     };
     let ready = blocking(move || {

@@ -24,7 +24,7 @@ pub(crate) struct Compactor {
     readers: Readers,
     writer: Arc<WriterQueue>,
     metrics: Arc<Metrics>,
-    history: Duration,
+    history_ms: u64,
 }
 
 /// Why a compaction failed.
@@ -78,7 +78,8 @@ impl Compactor {
         metrics: Arc<Metrics>,
         history: Duration,
     ) -> Self {
-        Compactor { pool, readers, writer, metrics, history }
+        let history_ms = u64::try_from(history.as_millis()).unwrap_or(u64::MAX);
+        Compactor { pool, readers, writer, metrics, history_ms }
     }
 
     /// Compacts a room's document as it is in the store now.
@@ -116,10 +117,10 @@ impl Compactor {
         };
         tokio::task::spawn_blocking(verify).await.map_err(|_| CompactionError::Ending)??;
         let snapshot = Snapshot { document: document.clone(), epoch, sequence, update };
-        let delete_before_ms = self.delete_before_ms();
         let (done, swapped) = oneshot::channel();
-        self.writer.run(Job::Swap { snapshot, delete_before_ms, done });
+        self.writer.run(Job::Swap { snapshot, done });
         swapped.await.map_err(|_| CompactionError::Ending)??;
+        self.prune(Some(document.clone())).await;
         Ok(snapshot_bytes)
     }
 
@@ -133,22 +134,20 @@ impl Compactor {
         }
     }
 
-    /// Deletes rows that are covered by snapshots and older than the history.
-    pub(crate) async fn prune(self: Arc<Self>) {
+    /// Deletes rows that are covered by snapshots and older than the history, of one document or of all:
+    /// a few at a time, with commits in between.
+    pub(crate) async fn prune(&self, document: Option<DocumentName>) {
         loop {
             let (done, pruned) = oneshot::channel();
-            let delete_before_ms = self.delete_before_ms();
-            self.writer.run(Job::Prune { delete_before_ms, rows_max: PRUNE_ROWS_MAX, done });
+            let delete_before_ms = now_ms().saturating_sub(self.history_ms);
+            let document = document.clone();
+            self.writer.run(Job::Prune { document, delete_before_ms, rows_max: PRUNE_ROWS_MAX, done });
             match pruned.await {
                 Ok(Ok(rows)) if rows == PRUNE_ROWS_MAX => {}
                 Ok(Err(error)) => return tracing::warn!(%error, "old rows could not be deleted"),
                 _ => return,
             }
         }
-    }
-
-    fn delete_before_ms(&self) -> u64 {
-        now_ms().saturating_sub(u64::try_from(self.history.as_millis()).unwrap_or(u64::MAX))
     }
 }
 

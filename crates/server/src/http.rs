@@ -37,7 +37,8 @@ async fn sync(State(relay): State<Arc<Relay>>, headers: HeaderMap, upgrade: WebS
     if upgrade.selected_protocol().is_none() {
         return upgrade.on_upgrade(|socket| tidewell::refuse(socket, relay, Code::UnsupportedVersion));
     }
-    upgrade.on_upgrade(|socket| tidewell::serve(socket, relay))
+    // A task of its own: axum's has a second place for everything that this one keeps.
+    upgrade.on_upgrade(async |socket| drop(tokio::spawn(tidewell::serve(socket, relay))))
 }
 
 async fn yjs_sync(
@@ -52,7 +53,9 @@ async fn yjs_sync(
         return upgrade.on_upgrade(|socket| yjs::refuse(socket, relay, Code::OriginForbidden));
     }
     match DocumentName::parse(&document) {
-        Ok(document) => upgrade.on_upgrade(|socket| yjs::serve(socket, relay, document)),
+        Ok(document) => {
+            upgrade.on_upgrade(async |socket| drop(tokio::spawn(yjs::serve(socket, relay, document))))
+        }
         Err(code) => upgrade.on_upgrade(move |socket| yjs::refuse(socket, relay, code)),
     }
 }

@@ -113,8 +113,14 @@ pub(crate) const UPDATES_PER_TRANSACTION: usize = 64;
 /// A drain flushes for this long while it goes on serving …
 pub(crate) const DRAIN_FLUSH: Duration = Duration::from_secs(3);
 
-/// … then gives connections this long to close. Both together stay below the 8 s of the promise.
-pub(crate) const DRAIN_CLOSE: Duration = Duration::from_secs(2);
+/// … then gives connections this long to close (a little more than one may take, see [`CLOSE_WITHIN`]) …
+pub(crate) const DRAIN_CLOSE: Duration = Duration::from_millis(2_300);
+
+/// … then commits what came meanwhile …
+pub(crate) const DRAIN_LAST_FLUSH: Duration = Duration::from_millis(500);
+
+/// … and waits for the writer. All four together stay below the 8 s of the promise.
+pub(crate) const DRAIN_WRITER: Duration = Duration::from_secs(1);
 
 /// Shortest time after which clients are told to come back.
 pub(crate) const RETURN_AFTER_MIN: Duration = Duration::from_millis(500);

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::Parser;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use tidewell_server::{Command, CommandLine, LogForm, QuarantineCommand, ServeOptions};
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,6 +39,7 @@ fn run(command: Command) -> anyhow::Result<()> {
 
 fn serve(options: ServeOptions) -> anyhow::Result<()> {
     start_log(options.log);
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
         let relay = tidewell_server::Prepared::new(&options)?;
@@ -68,6 +69,17 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
     served
 }
 
+/// Each connection is an open file, and the usual limit for those is 1,024. Where it cannot be raised the
+/// relay serves as many as it can.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
 fn start_log(form: LogForm) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("TIDEWELL_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
@@ -76,6 +88,7 @@ fn start_log(form: LogForm) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .log_internal_errors(false);
     match form {
         LogForm::Text => log.init(),

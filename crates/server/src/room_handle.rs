@@ -233,7 +233,8 @@ impl RoomHandle {
 
     /// Takes the room out of use if nobody needs it; answers whether it did.
     pub(crate) fn evict(&self, now: Instant) -> bool {
-        let mut inner = self.inner.lock();
+        // The registry waits for this: a room that is busy now is not idle.
+        let Some(mut inner) = self.inner.try_lock() else { return false };
         let is_old = now.duration_since(inner.empty_since) >= ROOM_IDLE_AFTER;
         if inner.room.is_idle() && !inner.is_queued && is_old && !inner.log.is_compacting() {
             inner.is_evicted = true;
@@ -252,7 +253,7 @@ impl RoomHandle {
 
     /// True, once, when the document is to be compacted now.
     pub(crate) fn start_compaction(&self, now: Instant) -> bool {
-        let mut inner = self.inner.lock();
+        let Some(mut inner) = self.inner.try_lock() else { return false };
         let quiet = now.duration_since(inner.last_commit);
         inner.log.start_compaction(quiet)
     }

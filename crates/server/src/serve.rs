@@ -5,7 +5,10 @@ use crate::compactor::Compactor;
 use crate::connections::Connections;
 use crate::data_directory::{DataDirectory, DataDirectoryError};
 use crate::http::router;
-use crate::limits::{CHECKPOINT_EVERY, DRAIN_CLOSE, DRAIN_FLUSH, PRUNE_EVERY, READERS_MAX, SWEEP_EVERY};
+use crate::limits::{
+    CHECKPOINT_EVERY, DRAIN_CLOSE, DRAIN_FLUSH, DRAIN_LAST_FLUSH, DRAIN_WRITER, PRUNE_EVERY, READERS_MAX,
+    SWEEP_EVERY,
+};
 use crate::materializer::{Pool, Program};
 use crate::metrics::Metrics;
 use crate::options::ServeOptions;
@@ -22,7 +25,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use thiserror::Error;
 use tidewell_sync_core::limits::CLIENT_ID_END;
 use tokio::net::TcpListener;
@@ -155,7 +158,7 @@ impl Prepared {
         relay.writer.end();
         // The thread ends after its last commit, or at once if the disk fails.
         let joined = tokio::task::spawn_blocking(move || writer.join());
-        let _ = timeout(DRAIN_CLOSE, joined).await;
+        let _ = timeout(DRAIN_WRITER, joined).await;
         drop(directory);
         Ok(())
     }
@@ -180,11 +183,11 @@ async fn drain(relay: &Arc<Relay>, stop_accepting: &Notify) {
         tracing::warn!("not everything could be committed; clients keep what was not acknowledged");
     }
     relay.connections.send_all_away();
-    if timeout(DRAIN_CLOSE + Duration::from_millis(500), relay.connections.all_gone()).await.is_err() {
+    if timeout(DRAIN_CLOSE, relay.connections.all_gone()).await.is_err() {
         tracing::warn!("some connections did not close in time");
     }
     // What came while the connections were told: committed too, so that it need not be sent again.
-    let _ = timeout(DRAIN_CLOSE / 2, relay.writer.flushed()).await;
+    let _ = timeout(DRAIN_LAST_FLUSH, relay.writer.flushed()).await;
     tracing::info!("drained");
 }
 
@@ -215,7 +218,8 @@ async fn keep_house(relay: Arc<Relay>, compactor: Arc<Compactor>, checkpointer: 
                 }
             }
             _ = prune.tick() => {
-                tokio::spawn(compactor.clone().prune());
+                let compactor = compactor.clone();
+                tokio::spawn(async move { compactor.prune(None).await });
             }
         }
     }

@@ -26,11 +26,16 @@ pub(crate) fn now_ms() -> u64 {
 /// Something else that the writer's connection does, between commits.
 pub(crate) enum Job {
     /// Takes a verified snapshot in.
-    Swap { snapshot: Snapshot, delete_before_ms: u64, done: oneshot::Sender<Result<(), SwapError>> },
+    Swap { snapshot: Snapshot, done: oneshot::Sender<Result<(), SwapError>> },
     /// Puts a document in quarantine.
     Quarantine { document: DocumentName, reason: String, done: oneshot::Sender<Result<(), CommitError>> },
-    /// Deletes old rows.
-    Prune { delete_before_ms: u64, rows_max: usize, done: oneshot::Sender<Result<usize, SwapError>> },
+    /// Deletes old rows, of one document or of all.
+    Prune {
+        document: Option<DocumentName>,
+        delete_before_ms: u64,
+        rows_max: usize,
+        done: oneshot::Sender<Result<usize, SwapError>>,
+    },
 }
 
 #[derive(Default)]
@@ -251,14 +256,14 @@ impl Writer {
     fn run_job(&mut self, job: Job) {
         // Whoever asked may have gone; the work is done all the same.
         match job {
-            Job::Swap { snapshot, delete_before_ms, done } => {
-                let _ = done.send(self.store.swap_snapshot(&snapshot, now_ms(), delete_before_ms));
+            Job::Swap { snapshot, done } => {
+                let _ = done.send(self.store.swap_snapshot(&snapshot, now_ms()));
             }
             Job::Quarantine { document, reason, done } => {
                 let _ = done.send(self.store.quarantine(&document, &reason, now_ms()));
             }
-            Job::Prune { delete_before_ms, rows_max, done } => {
-                let _ = done.send(self.store.prune(delete_before_ms, rows_max));
+            Job::Prune { document, delete_before_ms, rows_max, done } => {
+                let _ = done.send(self.store.prune(document.as_ref(), delete_before_ms, rows_max));
             }
         }
     }

@@ -197,7 +197,7 @@ impl Socket {
 
     /// Sends what is left and a close, and waits for the peer's own: without that it would never see the
     /// reason.
-    pub(super) async fn close(mut self, last: impl IntoIterator<Item = Bytes>, code: Code) {
+    pub(super) async fn close(&mut self, last: impl IntoIterator<Item = Bytes>, code: Code) {
         last.into_iter().for_each(|frame| self.send(frame));
         let close = CloseFrame { code: code.close_code(), reason: code.name().into() };
         let closing = async {
@@ -214,7 +214,7 @@ impl Socket {
     }
 
     /// The peer closed: answers its close.
-    pub(super) async fn ended(mut self) {
+    pub(super) async fn ended(&mut self) {
         let closing = async { while let Some(Ok(_)) = self.socket.recv().await {} };
         let _ = tokio::time::timeout(CLOSE_WITHIN, closing).await;
     }

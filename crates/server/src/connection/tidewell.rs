@@ -57,7 +57,7 @@ pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>) {
     gauge.increment(1);
     let mut socket = Socket::new(socket, relay.metrics.clone());
     socket.set_deadline(Some(HELLO_WITHIN));
-    let mut connection = Connection {
+    let mut connection = Box::new(Connection {
         relay,
         wake,
         socket,
@@ -68,9 +68,10 @@ pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>) {
         has_pushed: false,
         is_welcome: false,
         _registered: registered,
-    };
+    });
     let end = connection.run().await;
-    connection.finish(end).await;
+    // Boxed: what is rare takes no place in the task of an idle connection.
+    Box::pin(connection.finish(end)).await;
     gauge.decrement(1);
 }
 
@@ -248,7 +249,7 @@ impl Connection {
                 Behind::After(sequence) => *sequence,
                 Behind::StateVector(_) => 0,
             };
-            match catch_up(room, &self.relay.readers, behind).await {
+            match Box::pin(catch_up(room, &self.relay.readers, behind)).await {
                 Ok(ready) => {
                     let through = room.caught_up(member, ready.through);
                     // Each part is a message: a document may be larger than the largest message. Only
@@ -298,7 +299,7 @@ impl Connection {
         }
     }
 
-    async fn finish(mut self, end: End) {
+    async fn finish(mut self: Box<Self>, end: End) {
         if let End::Away { .. } = end {
             // What became durable meanwhile is still told.
             self.collect().await;

@@ -36,7 +36,7 @@ pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>, document: Docume
     let wake = Arc::new(Wake::default());
     let registered = relay.connections.register(wake.clone());
     let gauge = relay.metrics.connections_yjs.clone();
-    let socket = Socket::new(socket, relay.metrics.clone());
+    let mut socket = Socket::new(socket, relay.metrics.clone());
     let (room, member) = loop {
         match relay.rooms.open(&document).await {
             Err(code) => {
@@ -51,20 +51,19 @@ pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>, document: Docume
         }
     };
     gauge.increment(1);
-    let mut connection =
-        Connection { relay, wake, socket, room, member, has_pushed: false, _registered: registered };
+    let mut connection = Box::new(Connection {
+        relay,
+        wake,
+        socket,
+        room,
+        member,
+        has_pushed: false,
+        _registered: registered,
+    });
     let end = connection.run().await;
     connection.room.leave(member);
-    let Connection { relay, socket, _registered, .. } = connection;
-    match end {
-        End::Gone => socket.ended().await,
-        End::Code(code, message) => {
-            tracing::debug!(%document, %code, %message, "a y-websocket client is sent away");
-            relay.metrics.refused(code);
-            socket.close([], code).await;
-        }
-        End::Away { .. } => socket.close([], Code::ShuttingDown).await,
-    }
+    // Boxed: what is rare takes no place in the task of an idle connection.
+    Box::pin(connection.finish(end)).await;
     gauge.decrement(1);
 }
 
@@ -144,7 +143,7 @@ impl Connection {
     /// client count itself as synced.
     async fn bring_up_to_date(&mut self, behind: Behind) -> Result<(), End> {
         let is_answer = matches!(behind, Behind::StateVector(_));
-        let ready = catch_up(&self.room, &self.relay.readers, behind).await.map_err(|error| {
+        let ready = Box::pin(catch_up(&self.room, &self.relay.readers, behind)).await.map_err(|error| {
             tracing::error!(document = %self.room.document(), %error, "a catch-up failed");
             End::from(Code::LoadFailed)
         })?;
@@ -156,6 +155,19 @@ impl Connection {
         first.iter().for_each(|part| self.send(&YMessage::Update(part.clone())));
         last.into_iter().for_each(|last| self.send(&YMessage::SyncStep2(last)));
         Ok(())
+    }
+
+    async fn finish(mut self: Box<Self>, end: End) {
+        match end {
+            End::Gone => self.socket.ended().await,
+            End::Code(code, message) => {
+                let document = self.room.document();
+                tracing::debug!(%document, %code, %message, "a y-websocket client is sent away");
+                self.relay.metrics.refused(code);
+                self.socket.close([], code).await;
+            }
+            End::Away { .. } => self.socket.close([], Code::ShuttingDown).await,
+        }
     }
 
     fn send(&mut self, message: &YMessage) {

@@ -30,14 +30,8 @@ pub(crate) enum SwapError {
 }
 
 impl Store {
-    /// Takes a snapshot in and deletes the rows that it covers and that were written before
-    /// `delete_before_ms`, in one transaction.
-    pub(crate) fn swap_snapshot(
-        &mut self,
-        snapshot: &Snapshot,
-        at_ms: u64,
-        delete_before_ms: u64,
-    ) -> Result<(), SwapError> {
+    /// Takes a snapshot in. The rows that it covers stay until they are pruned.
+    pub(crate) fn swap_snapshot(&mut self, snapshot: &Snapshot, at_ms: u64) -> Result<(), SwapError> {
         let sequence = to_sql(snapshot.sequence)?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let id: Option<i64> = transaction
@@ -56,23 +50,41 @@ impl Store {
                     sequence = excluded.sequence, at_ms = excluded.at_ms, update_v1 = excluded.update_v1",
             )?
             .execute((id, sequence, to_sql(at_ms)?, snapshot.update.as_ref()))?;
-        transaction
-            .prepare_cached("DELETE FROM log WHERE document = ?1 AND sequence <= ?2 AND at_ms < ?3")?
-            .execute((id, sequence, to_sql(delete_before_ms)?))?;
         transaction.commit()?;
         Ok(())
     }
 
-    /// Deletes rows that snapshots cover and that were written before `delete_before_ms`; at most
-    /// `rows_max`, so that no commit waits long behind it. Answers how many.
-    pub(crate) fn prune(&mut self, delete_before_ms: u64, rows_max: usize) -> Result<usize, SwapError> {
+    /// Deletes rows that snapshots cover and that were written before `delete_before_ms`, of one document
+    /// or of all; at most `rows_max`, so that no commit waits long behind it. Answers how many.
+    pub(crate) fn prune(
+        &mut self,
+        document: Option<&DocumentName>,
+        delete_before_ms: u64,
+        rows_max: usize,
+    ) -> Result<usize, SwapError> {
         let rows_max = i64::try_from(rows_max).unwrap_or(i64::MAX);
-        let mut statement = self.connection.prepare_cached(
-            "DELETE FROM log WHERE (document, sequence) IN (
-                SELECT log.document, log.sequence FROM snapshot JOIN log
-                ON log.document = snapshot.document AND log.sequence <= snapshot.sequence
-                WHERE log.at_ms < ?1 LIMIT ?2)",
-        )?;
-        Ok(statement.execute((to_sql(delete_before_ms)?, rows_max))?)
+        let before_ms = to_sql(delete_before_ms)?;
+        let deleted = match document {
+            Some(document) => {
+                let mut statement = self.connection.prepare_cached(
+                    "DELETE FROM log WHERE (document, sequence) IN (
+                        SELECT log.document, log.sequence FROM document
+                        JOIN snapshot ON snapshot.document = document.id
+                        JOIN log ON log.document = document.id AND log.sequence <= snapshot.sequence
+                        WHERE document.name = ?3 AND log.at_ms < ?1 LIMIT ?2)",
+                )?;
+                statement.execute((before_ms, rows_max, document.as_str()))?
+            }
+            None => {
+                let mut statement = self.connection.prepare_cached(
+                    "DELETE FROM log WHERE (document, sequence) IN (
+                        SELECT log.document, log.sequence FROM snapshot
+                        JOIN log ON log.document = snapshot.document AND log.sequence <= snapshot.sequence
+                        WHERE log.at_ms < ?1 LIMIT ?2)",
+                )?;
+                statement.execute((before_ms, rows_max))?
+            }
+        };
+        Ok(deleted)
     }
 }

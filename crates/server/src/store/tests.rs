@@ -95,7 +95,9 @@ async fn a_snapshot_keeps_the_rows_of_the_history_and_deletes_older_ones() {
     for sequence in 1..=4 {
         store.append([row(&a, sequence, sequence, b"row")], sequence * 100).unwrap();
     }
-    store.swap_snapshot(&snapshot(&a, 3, b"snapshot"), 400, 200).unwrap();
+    store.swap_snapshot(&snapshot(&a, 3, b"snapshot"), 400).unwrap();
+    assert_eq!(store.prune(Some(&name("b")), 200, 100).unwrap(), 0, "another document");
+    assert_eq!(store.prune(Some(&a), 200, 100).unwrap(), 1);
     let found = load(&store, &a).await.unwrap().unwrap();
     assert_eq!((found.sequence, found.snapshot_sequence), (4, 3));
     assert_eq!(found.updates().collect::<Vec<_>>(), [&b"snapshot"[..], b"row"]);
@@ -105,7 +107,7 @@ async fn a_snapshot_keeps_the_rows_of_the_history_and_deletes_older_ones() {
         panic!("the rows of the history are there")
     };
     assert_eq!((through, updates.len()), (4, 3));
-    assert_eq!(store.prune(400, 100).unwrap(), 2, "what the snapshot does not cover stays");
+    assert_eq!(store.prune(None, 400, 100).unwrap(), 2, "what the snapshot does not cover stays");
     assert_eq!(readers.since(a.clone(), 2).await.unwrap(), Since::Pruned);
     assert_eq!(load(&store, &a).await.unwrap().unwrap().sequence, 4);
 }
@@ -117,7 +119,8 @@ async fn a_log_that_was_deleted_to_its_end_is_not_taken_for_nothing_new() {
     let mut store = store.unwrap();
     let a = name("a");
     store.append([row(&a, 1, 1, b"a1"), row(&a, 2, 2, b"a2")], 100).unwrap();
-    store.swap_snapshot(&snapshot(&a, 2, b"all"), 500, 500).unwrap();
+    store.swap_snapshot(&snapshot(&a, 2, b"all"), 500).unwrap();
+    assert_eq!(store.prune(Some(&a), 500, 100).unwrap(), 2);
     let readers = store.readers(1);
     assert_eq!(readers.since(a.clone(), 1).await.unwrap(), Since::Pruned);
     let nothing = Since::Rows { through: 2, updates: Vec::new() };
@@ -138,11 +141,11 @@ async fn a_snapshot_that_does_not_fit_is_refused_and_changes_nothing() {
     let before = load(&store, &a).await.unwrap();
     let other_epoch = Snapshot { epoch: 2, ..snapshot(&a, 2, b"s") };
     for wrong in [other_epoch, snapshot(&a, 3, b"ahead"), snapshot(&name("never"), 1, b"s")] {
-        assert!(matches!(store.swap_snapshot(&wrong, 500, 500), Err(SwapError::Stale)));
+        assert!(matches!(store.swap_snapshot(&wrong, 500), Err(SwapError::Stale)));
     }
     assert_eq!(load(&store, &a).await.unwrap(), before);
-    store.swap_snapshot(&snapshot(&a, 2, b"new"), 500, 0).unwrap();
-    let older = store.swap_snapshot(&snapshot(&a, 1, b"old"), 500, 0);
+    store.swap_snapshot(&snapshot(&a, 2, b"new"), 500).unwrap();
+    let older = store.swap_snapshot(&snapshot(&a, 1, b"old"), 500);
     assert!(matches!(older, Err(SwapError::Stale)));
 }
 
