@@ -1,9 +1,10 @@
 //! The relay as a process: the real binary, killed and started again.
 
 use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -47,6 +48,17 @@ impl Relay {
     /// Kills it with SIGKILL, and waits until it is gone.
     pub async fn kill(mut self) -> anyhow::Result<()> {
         Ok(self.process.kill().await?)
+    }
+
+    /// Asks it to end with SIGTERM, and waits until it has.
+    pub async fn terminate(mut self) -> anyhow::Result<ExitStatus> {
+        let id = self
+            .process
+            .id()
+            .and_then(|id| Pid::from_raw(id.cast_signed()))
+            .context("the relay has ended")?;
+        kill_process(id, Signal::TERM)?;
+        timeout(PATIENCE, self.process.wait()).await.context("the relay does not end")?.map_err(Into::into)
     }
 
     /// Its resident memory, in bytes.

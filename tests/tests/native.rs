@@ -1,0 +1,229 @@
+//! The native client and the real relay: restarts, restored backups, devices that are killed.
+//! `TIDEWELL_DEVICE_KILLS` sets how often a device is killed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are tests")]
+
+use rand::Rng;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::Stdio;
+use tidewell_client::{Client, Connection, Document, Options, Store};
+use tidewell_sync_core::document_name::DocumentName;
+use tidewell_tests::proxy::{Fault, Proxy};
+use tidewell_tests::raw::fetch;
+use tidewell_tests::relay::{PATIENCE, Relay, binary};
+use tidewell_tests::seed::{amount, generator, seed};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
+
+const NAME: &str = "acme/list/42";
+
+fn name() -> DocumentName {
+    DocumentName::parse(NAME).unwrap()
+}
+
+async fn open(proxy: &Proxy, store: Store) -> (Client, Document) {
+    let url = format!("ws://{}/v1/sync", proxy.address());
+    let client = Client::open(Options::new(url, store)).await.unwrap();
+    let document = client.document(NAME).await.unwrap();
+    (client, document)
+}
+
+async fn saved_relay(document: &Document) {
+    timeout(PATIENCE, document.saved_relay()).await.expect("the relay is there").unwrap();
+}
+
+async fn has_text(document: &Document, expected: &str) {
+    let mut changes = document.changes();
+    let wait = async {
+        while document.text("t").await.unwrap() != expected {
+            changes.changed().await.unwrap();
+        }
+    };
+    if timeout(PATIENCE, wait).await.is_err() {
+        panic!("{expected:?} never came; there is {:?}", document.text("t").await);
+    }
+}
+
+fn lead(proxy: &Proxy, relay: Option<&Relay>) {
+    proxy.apply(Fault::Target { address: relay.map(Relay::address) });
+}
+
+#[tokio::test]
+async fn what_is_written_while_paused_goes_out_and_comes_in_after_resuming() {
+    let data = tempfile::tempdir().unwrap();
+    let relay = Relay::start(data.path()).await.unwrap();
+    let proxy = Proxy::start(Some(relay.address())).await.unwrap();
+    let (first, ours) = open(&proxy, Store::Memory).await;
+    let (_second, theirs) = open(&proxy, Store::Memory).await;
+    ours.insert_text("t", 0, "before ").await.unwrap();
+    has_text(&theirs, "before ").await;
+    first.pause().await;
+    let mut status = ours.status();
+    status.wait_for(|status| status.connection == Connection::Paused).await.unwrap();
+    ours.insert_text("t", 7, "ours").await.unwrap();
+    theirs.insert_text("t", 0, "theirs ").await.unwrap();
+    saved_relay(&theirs).await;
+    assert_eq!(ours.status().borrow().unsent.edits, 1);
+    assert_eq!(ours.text("t").await.unwrap(), "before ours");
+    first.resume().await;
+    saved_relay(&ours).await;
+    has_text(&ours, "theirs before ours").await;
+    has_text(&theirs, "theirs before ours").await;
+    assert_eq!(ours.status().borrow().unsent.edits, 0);
+}
+
+#[tokio::test]
+async fn a_relay_that_restarts_in_good_order_is_come_back_to_without_loss() {
+    let data = tempfile::tempdir().unwrap();
+    let relay = Relay::start(data.path()).await.unwrap();
+    let proxy = Proxy::start(Some(relay.address())).await.unwrap();
+    let (_client, document) = open(&proxy, Store::Memory).await;
+    document.insert_text("t", 0, "one ").await.unwrap();
+    saved_relay(&document).await;
+    lead(&proxy, None);
+    assert!(relay.terminate().await.unwrap().success(), "SIGTERM ends it in good order");
+    document.insert_text("t", 4, "two ").await.unwrap();
+    let relay = Relay::start(data.path()).await.unwrap();
+    lead(&proxy, Some(&relay));
+    saved_relay(&document).await;
+    assert_eq!(fetch(relay.address(), &name()).await.unwrap().text().unwrap(), "one two ");
+}
+
+#[tokio::test]
+async fn a_relay_restored_from_an_old_backup_gets_back_what_its_devices_have() {
+    let (data, backup) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let relay = Relay::start(data.path()).await.unwrap();
+    let proxy = Proxy::start(Some(relay.address())).await.unwrap();
+    let (_first, ours) = open(&proxy, Store::Memory).await;
+    let (second, theirs) = open(&proxy, Store::Memory).await;
+    ours.insert_text("t", 0, "backed up, ").await.unwrap();
+    saved_relay(&ours).await;
+    lead(&proxy, None);
+    assert!(relay.terminate().await.unwrap().success());
+    copy(data.path(), backup.path());
+
+    let relay = Relay::start(data.path()).await.unwrap();
+    lead(&proxy, Some(&relay));
+    ours.insert_text("t", 11, "lost at the relay, ").await.unwrap();
+    saved_relay(&ours).await;
+    has_text(&theirs, "backed up, lost at the relay, ").await;
+    theirs.delete_text("t", 0, 11).await.unwrap();
+    saved_relay(&theirs).await;
+    has_text(&ours, "lost at the relay, ").await;
+    // The one who deleted does not come back: the other one has to bring it all.
+    second.close().await;
+    lead(&proxy, None);
+    relay.kill().await.unwrap();
+
+    let relay = Relay::start(backup.path()).await.unwrap();
+    assert_eq!(fetch(relay.address(), &name()).await.unwrap().text().unwrap(), "backed up, ");
+    lead(&proxy, Some(&relay));
+    let (_third, fresh) = open(&proxy, Store::Memory).await;
+    has_text(&fresh, "lost at the relay, ").await;
+    ours.insert_text("t", 0, "all of it: ").await.unwrap();
+    saved_relay(&ours).await;
+    has_text(&fresh, "all of it: lost at the relay, ").await;
+}
+
+fn copy(from: &Path, to: &Path) {
+    for file in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
+/// A device: a native client in a process of its own.
+struct Device {
+    process: Child,
+    requests: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Device {
+    async fn start(url: &str, directory: &Path) -> Device {
+        let mut process = Command::new(binary("tidewell-tests", "native-peer").unwrap())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let requests = process.stdin.take().unwrap();
+        let answers = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut device = Device { process, requests, answers };
+        device.ask(json!({ "do": "open", "url": url, "document": NAME, "directory": directory })).await;
+        device
+    }
+
+    async fn say(&mut self, id: u64, mut request: Value) {
+        request["id"] = id.into();
+        request["peer"] = "device".into();
+        self.requests.write_all(format!("{request}\n").as_bytes()).await.unwrap();
+    }
+
+    /// The next answer, and to which request.
+    async fn answer(&mut self) -> (u64, Value) {
+        let line = timeout(PATIENCE, self.answers.next_line()).await.expect("an answer").unwrap();
+        let answer: Value = serde_json::from_str(&line.expect("the device lives")).unwrap();
+        assert_eq!(answer.get("error"), None);
+        (answer["id"].as_u64().unwrap(), answer["value"].clone())
+    }
+
+    async fn ask(&mut self, request: Value) -> Value {
+        self.say(0, request).await;
+        self.answer().await.1
+    }
+
+    async fn text(&mut self) -> String {
+        let dump = self.ask(json!({ "do": "dump" })).await;
+        dump["text"].as_array().unwrap().iter().map(|part| part["insert"].as_str().unwrap()).collect()
+    }
+}
+
+fn insert(token: &str) -> Value {
+    json!({ "do": "edit", "operations": [{ "op": "insert", "at": 0.0, "text": token }] })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_device_saved_survives_kill_9_of_the_device_and_reaches_the_relay() {
+    let (seed, kills) = (seed(), amount("TIDEWELL_DEVICE_KILLS", 20));
+    let mut random = generator(seed, 0);
+    let (data, directory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let relay = Relay::start(data.path()).await.unwrap();
+    let proxy = Proxy::start(None).await.unwrap();
+    let url = format!("ws://{}/v1/sync", proxy.address());
+    let mut saved: Vec<String> = Vec::new();
+    for kill in 0..kills {
+        // Sometimes it can reach the relay, sometimes not.
+        lead(&proxy, random.random::<bool>().then_some(&relay));
+        let mut device = Device::start(&url, directory.path()).await;
+        let text = device.text().await;
+        let lost: Vec<&String> = saved.iter().filter(|token| text.matches(*token).count() != 1).collect();
+        assert!(lost.is_empty(), "seed {seed}, kill {kill}: {lost:?} not once in {text}");
+        for burst in 0..random.random_range(0..12) {
+            let tokens: Vec<String> =
+                (0..random.random_range(1..6)).map(|index| format!("[{kill}-{burst}-{index}]")).collect();
+            for token in &tokens {
+                device.ask(insert(token)).await;
+            }
+            device.ask(json!({ "do": "saved_device" })).await;
+            saved.extend(tokens);
+        }
+        // It dies in the middle of some more.
+        for index in 0..random.random_range(0..6) {
+            device.say(1 + index, insert(&format!("[{kill}-last-{index}]"))).await;
+        }
+        for _ in 0..random.random_range(0..2) {
+            device.say(100, json!({ "do": "saved_device" })).await;
+        }
+        device.process.kill().await.unwrap();
+    }
+    lead(&proxy, Some(&relay));
+    let mut device = Device::start(&url, directory.path()).await;
+    device.ask(json!({ "do": "saved_relay" })).await;
+    assert_eq!(device.ask(json!({ "do": "unsent" })).await, 0);
+    let text = fetch(relay.address(), &name()).await.unwrap().text().unwrap();
+    assert!(saved.iter().all(|token| text.matches(token.as_str()).count() == 1));
+    assert_eq!(text, device.text().await);
+    println!("seed {seed}: {kills} kills, {} device-saved edits, all at the relay", saved.len());
+}
