@@ -7,16 +7,8 @@ export interface SharedText {
   read(): string
   /** Makes the changes one after another, as one edit. */
   change(changes: readonly Change[]): void
-  /** Tells what others (or the history) did, not what `change` did; yields the way to stop it. */
+  /** Tells what others did, not what `change` did; yields the way to stop it. */
   onRemote(listener: (delta: Delta) => void): () => void
-  /** What was done here can be undone without undoing what others did; where it is not there, the field's own serves. */
-  readonly history?: History
-}
-
-/** Undoes and redoes what was done on this device. */
-export interface History {
-  undo(): void
-  redo(): void
 }
 
 /** A task as the list shows it. */

@@ -32,7 +32,12 @@ export function failedPanel(name: string, reason: string): HTMLElement {
 /** The panel of a device. */
 export function devicePanel(name: string, device: Device): HTMLElement {
   const id = `device-${name}`
-  const notes = element('textarea', { id: `${id}-notes`, rows: '9', spellcheck: 'false' })
+  const notes = element('textarea', {
+    id: `${id}-notes`,
+    rows: '9',
+    spellcheck: 'false',
+    placeholder: 'Write something',
+  })
   bindTextField(notes, device.notes)
   const status = statusElements(device)
   const heading = element('h3', {}, element('label', { for: notes.id }, 'Notes'))

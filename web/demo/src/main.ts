@@ -2,7 +2,7 @@
 
 import { formatAddress, newDocument, nextDevice, parseAddress } from './address.js'
 import { devicePanel, failedPanel, openingPanel } from './device_panel.js'
-import { openDevice } from './fake_device.js'
+import { openDevice } from './tidewell_device.js'
 
 const address = parseAddress(location.hash)
 

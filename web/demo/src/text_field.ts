@@ -1,6 +1,6 @@
 // A text field that shows a shared text: what is typed goes into the text, what others write appears around the caret.
 
-import type { History, SharedText } from './device.js'
+import type { SharedText } from './device.js'
 import {
   applyDelta,
   type Change,
@@ -56,7 +56,10 @@ export function bindTextField(field: Field, text: SharedText): () => void {
     )
   }
 
-  /** Shows a text; the selection is set because a field that is given a value puts the caret at its end. */
+  /**
+   * Shows a text. A field that is given a value puts the caret at its end, so the selection is set; it also forgets what
+   * it could undo, which by then would be other people's work.
+   */
   const show = (value: string, start: number, end: number) => {
     shown = value
     const { scrollTop, selectionDirection } = field
@@ -76,32 +79,11 @@ export function bindTextField(field: Field, text: SharedText): () => void {
   )
   field.addEventListener('compositionend', endComposition, listen)
   field.addEventListener('input', takeInput, listen)
-  if (text.history !== undefined) bindHistory(field, text.history, listen)
   const stopRemote = text.onRemote(takeRemote)
   return () => {
     stop.abort()
     stopRemote()
   }
-}
-
-/** A field that is given a value forgets its own history, which would undo other people's work besides. */
-function bindHistory(field: HTMLElement, history: History, listen: { signal: AbortSignal }): void {
-  const byKey = (event: KeyboardEvent) => {
-    const key = event.key.toLowerCase()
-    if (!(event.ctrlKey || event.metaKey) || event.altKey || event.isComposing) return
-    if (key !== 'z' && !(key === 'y' && !event.shiftKey)) return
-    event.preventDefault()
-    if (key === 'y' || event.shiftKey) history.redo()
-    else history.undo()
-  }
-  const byMenu = (event: InputEvent) => {
-    if (event.inputType !== 'historyUndo' && event.inputType !== 'historyRedo') return
-    event.preventDefault()
-    if (event.inputType === 'historyUndo') history.undo()
-    else history.redo()
-  }
-  field.addEventListener('keydown', byKey, listen)
-  field.addEventListener('beforeinput', byMenu, listen)
 }
 
 /** Where a position of the field is once both the composed change and what others did are in the text. */
