@@ -36,7 +36,7 @@ pub struct ServeOptions {
     /// Address and port; loopback only, until there are tokens. Port 0 takes a free one.
     #[arg(long, env = "TIDEWELL_LISTEN", default_value = "127.0.0.1:7700")]
     pub listen: SocketAddr,
-    /// A web page's origin that may connect besides loopback ones, as https://app.example. Repeatable.
+    /// A web page's origin that may connect besides loopback ones, as `https://app.example`. Repeatable.
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     pub allow_origin: Vec<String>,
     /// Folder of a web page to serve at /.
