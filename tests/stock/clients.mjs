@@ -1,8 +1,8 @@
 // Stock Yjs clients and native Tidewell clients on one relay, seen alike.
 
+import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { createInterface } from 'node:readline'
-import { spawn } from 'node:child_process'
 import { isDeepStrictEqual } from 'node:util'
 import { WebSocket } from 'ws'
 import { WebsocketProvider } from 'y-websocket'
@@ -133,13 +133,20 @@ function normalized({ text, map, array, xml }) {
   const parts = []
   for (const { insert, attributes = {} } of text) {
     const last = parts.at(-1)
-    if (typeof insert === 'string' && typeof last?.insert === 'string' && isDeepStrictEqual(last.attributes, attributes)) {
+    if (
+      typeof insert === 'string' &&
+      typeof last?.insert === 'string' &&
+      isDeepStrictEqual(last.attributes, attributes)
+    ) {
       last.insert += insert
     } else {
       parts.push({ insert, attributes })
     }
   }
-  const tags = xml.replace(/<(\w+)((?: [^<>]*)?)>/g, (_, tag, rest) => `<${tag} ${[...rest.matchAll(/\w+="[^"]*"/g)].sort().join(' ')}>`)
+  const tags = xml.replace(
+    /<(\w+)((?: [^<>]*)?)>/g,
+    (_, tag, rest) => `<${tag} ${[...rest.matchAll(/\w+="[^"]*"/g)].sort().join(' ')}>`,
+  )
   return { text: parts, map, array, xml: tags }
 }
 

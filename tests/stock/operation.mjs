@@ -85,7 +85,8 @@ export function randomOperation(random) {
   const word = () => one(['wind', 'and', 'sand', 'é', '漢字', ' ', 'x', '\n'])
   const value = () => one([null, true, 7, -3, 1.5, 2 ** 40, 'text', '', [1, ['a']], { k: { l: [false] } }])
   const key = () => one(['k0', 'k1', 'k2', '漢'])
-  const attributes = () => one([{ bold: true }, { bold: null }, { color: 'red' }, { color: one(['blue', null]), bold: true }])
+  const attributes = () =>
+    one([{ bold: true }, { bold: null }, { color: 'red' }, { color: one(['blue', null]), bold: true }])
   const at = random()
   return one([
     () => ({ op: 'insert', at, text: word() + word() }),

@@ -151,7 +151,9 @@ test(`${rounds} rounds of random edits, online and offline, end equal (TIDEWELL_
         }
         for (let edits = 4 + Math.floor(random() * 12); edits > 0; edits -= 1) {
           const client = clients[Math.floor(random() * clients.length)]
-          const operations = Array.from({ length: 1 + Math.floor(random() * 4) }, () => randomOperation(random))
+          const operations = Array.from({ length: 1 + Math.floor(random() * 4) }, () =>
+            randomOperation(random),
+          )
           await client.edit(operations)
         }
         for (const client of clients) await client.online()
