@@ -11,7 +11,7 @@ const WEB = fileURLToPath(new URL('../../web', import.meta.url))
 export async function startPages(t) {
   const address = await serveFolder(t, WEB)
   const context = await (await startChromium(t)).newContext()
-  context.setDefaultTimeout(20_000)
+  context.setDefaultTimeout(60_000)
   return {
     address,
     context,

@@ -102,7 +102,8 @@ function take(engine: Engine, replica: Replica, rows: readonly OutboxRow[]): voi
   act(engine, core => takeInto(engine, core, replica, rows))
 }
 
-function takeInto(engine: Engine, core: Core, replica: Replica, rows: readonly OutboxRow[]): void {
+function takeInto(engine: Engine, core: Core, replica: Replica, all: readonly OutboxRow[]): void {
+  const rows = all.filter(row => isUsable(replica, row))
   const names: readonly (number | undefined)[] = core.adopt(
     replica.id,
     rows.map(row => [row.update, row.edits, row.made]),
@@ -146,7 +147,7 @@ async function reload(engine: Engine, replica: Replica, own: ReadonlySet<string>
     engine,
     engine.core,
     replica,
-    stored.outbox.filter(row => own.has(rowName(row)) && isUsable(replica, row)),
+    stored.outbox.filter(row => own.has(rowName(row))),
   )
   restore(engine, replica)
 }

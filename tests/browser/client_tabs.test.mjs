@@ -1,0 +1,162 @@
+// Tabs of one store, in one real browser, without any relay.
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+
+import { on, openDevice, startPages, storeContent, until } from './client_page.mjs'
+import { startRelay, temporaryFolder } from './relay.mjs'
+import { randomNumbers } from './traces.mjs'
+
+test('what one tab types the other shows at once, and both have it, without a relay', async t => {
+  const pages = await startPages(t)
+  const [one, two] = [await pages.page(), await pages.page()]
+  await openDevice(one)
+  await openDevice(two)
+  await on(one, ({ doc }) => doc.text('notes').insert(0, 'from one'))
+  await until(two, ({ doc }) => doc.text('notes').toString() === 'from one')
+  await on(two, ({ doc }) => doc.text('notes').insert(0, 'from two, '))
+  await until(one, ({ doc }) => doc.text('notes').toString() === 'from two, from one')
+})
+
+test('a tab that opens while another has edits in memory gets them', async t => {
+  const pages = await startPages(t)
+  const [one, two] = [await pages.page(), await pages.page()]
+  await openDevice(one)
+  await on(one, ({ doc }) => doc.text('notes').insert(0, 'just typed'))
+  await openDevice(two)
+  await until(two, ({ doc }) => doc.text('notes').toString() === 'just typed')
+})
+
+test('stores of different names in one page share nothing', async t => {
+  const page = await (await startPages(t)).page()
+  await openDevice(page, { name: 'a', store: 'a' })
+  await openDevice(page, { name: 'b', store: 'b' })
+  await on(page, async ({ doc }) => {
+    doc.text('notes').insert(0, 'of a')
+    await doc.saved('device')
+  })
+  await on(page, ({ client }) => client.close(), undefined, 'b')
+  await openDevice(page, { name: 'b', store: 'b' })
+  assert.equal(await on(page, ({ doc }) => doc.text('notes').toString(), undefined, 'b'), '')
+})
+
+/** Ends a tab's process where it stands. */
+async function crash(pages, page) {
+  const client = await pages.context.newCDPSession(page)
+  const crashed = page.waitForEvent('crash')
+  // Never answered: there is nobody left to answer.
+  client.send('Page.crash').catch(() => undefined)
+  await crashed
+  await page.close()
+}
+
+test('two tabs offline, killed and opened again at random, lose no edit that was saved and converge', async t => {
+  const seed = Number(process.env.TIDEWELL_SEED ?? Date.now() % 1_000_000)
+  t.diagnostic(`seed ${seed}`)
+  const random = randomNumbers(seed)
+  const pages = await startPages(t)
+  const tabs = [await pages.page(), await pages.page()]
+  for (const tab of tabs) await openDevice(tab)
+  const saved = []
+  for (let step = 0; step < 30; step += 1) {
+    const which = random() < 0.5 ? 0 : 1
+    if (random() < 0.2) {
+      // As a crash: nothing of the page runs any more, and nothing is waited for.
+      await crash(pages, tabs[which])
+      tabs[which] = await pages.page()
+      await openDevice(tabs[which])
+      continue
+    }
+    const word = `w${step};`
+    const waits = random() < 0.5
+    await on(
+      tabs[which],
+      async ({ doc }, { word, at, waits }) => {
+        const text = doc.text('notes')
+        text.insert(Math.floor(at * (text.length + 1)), word)
+        doc.list('words').push(word)
+        doc.counter('count').add(1)
+        if (waits) await doc.saved('device')
+      },
+      { word, at: random(), waits },
+    )
+    if (waits) saved.push(word)
+  }
+  for (const tab of tabs) await on(tab, ({ doc }) => doc.saved('device'))
+  const words = tab => on(tab, ({ doc }) => doc.value)
+  await tabs[0].waitForFunction(() => globalThis.devices.a.doc.status.device === 'saved')
+  const last = await words(tabs[0])
+  await until(tabs[1], ({ doc }, last) => JSON.stringify(doc.value) === JSON.stringify(last), last)
+  for (const word of saved) assert.ok(last.words.includes(word), `${word} is lost`)
+  assert.equal(last.count, last.words.length, 'the counter has every edit that is there, once')
+  assert.equal([...last.notes].filter(letter => letter === 'w').length, last.words.length)
+
+  await tabs[0].close()
+  await tabs[1].close()
+  const again = await pages.page()
+  await openDevice(again)
+  assert.deepEqual(await words(again), last, 'the disk has what the tabs showed')
+})
+
+test('the rows of a tab that died are pushed by another one', async t => {
+  const relay = await startRelay(t, { data: await temporaryFolder(t) })
+  const pages = await startPages(t)
+  const [dying, other] = [await pages.page(), await pages.page()]
+  await openDevice(dying)
+  await openDevice(other, { url: relay.url })
+  await on(dying, async ({ doc }) => {
+    doc.text('notes').insert(0, 'the last words')
+    await doc.saved('device')
+  })
+  await until(other, ({ doc }) => doc.text('notes').toString() === 'the last words')
+  assert.equal(await on(other, ({ doc }) => doc.status.unsent.edits), 0, 'a living tab pushes its own')
+  await dying.close()
+  await other.waitForFunction(() => globalThis.devices.a.doc.status.link === 'live')
+  const elsewhere = await pages.page()
+  await openDevice(elsewhere, { store: 'elsewhere', url: relay.url })
+  await until(elsewhere, ({ doc }) => doc.text('notes').toString() === 'the last words')
+  await until(other, ({ doc }) => doc.status.unsent.edits === 0)
+  await on(other, ({ client }) => client.close())
+  const { outbox } = await storeContent(other)
+  assert.deepEqual(outbox.keys, [], 'acknowledged rows have left the outbox')
+})
+
+test('a counter that 30 tabs in turn add to has as many entries as tabs were open at once', async t => {
+  const page = await (await startPages(t)).page()
+  const value = await page.evaluate(async () => {
+    const { open } = await import('/dist/index.js')
+    for (let opening = 0; opening < 30; opening += 1) {
+      const client = await open()
+      const doc = await client.doc('test/doc')
+      doc.counter('likes').add(1)
+      await client.close()
+    }
+    const [one, two] = [await open(), await open()]
+    const [first, second] = [await one.doc('test/doc'), await two.doc('test/doc')]
+    first.counter('likes').add(1)
+    second.counter('likes').add(1)
+    await first.saved('device')
+    await second.saved('device')
+    await one.close()
+    await two.close()
+    const client = await open()
+    const doc = await client.doc('test/doc')
+    return { sum: doc.counter('likes').value, size: doc.map('likes').size }
+  })
+  assert.deepEqual(value, { sum: 32, size: 2 })
+})
+
+test('with broadcast off tabs meet at the next start', async t => {
+  const pages = await startPages(t)
+  const [one, two] = [await pages.page(), await pages.page()]
+  await openDevice(one, { broadcast: false })
+  await openDevice(two, { broadcast: false })
+  await on(one, async ({ doc }) => {
+    doc.text('notes').insert(0, 'quiet')
+    await doc.saved('device')
+  })
+  assert.equal(await on(two, ({ doc }) => doc.text('notes').toString()), '')
+  await two.reload()
+  await openDevice(two, { broadcast: false })
+  assert.equal(await on(two, ({ doc }) => doc.text('notes').toString()), 'quiet')
+})
