@@ -3,6 +3,7 @@
 use crate::raw::fetch;
 use anyhow::bail;
 use bytes::Bytes;
+use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -34,16 +35,25 @@ struct Promises {
     verified: BTreeMap<(DocumentName, Proof), usize>,
 }
 
+/// Promises of one kind that were not looked for yet, behind so many that were.
+struct Unverified {
+    proof: Proof,
+    before: usize,
+    new: Vec<Promise>,
+}
+
 /// Everything that was acknowledged or received, by document.
 #[derive(Debug)]
 pub struct Record {
     promises: Mutex<Promises>,
     count: watch::Sender<u64>,
+    /// What is killed as soon as there are so many promises.
+    trap: Mutex<Option<(u64, Pid)>>,
 }
 
 impl Default for Record {
     fn default() -> Self {
-        Record { promises: Mutex::default(), count: watch::channel(0).0 }
+        Record { promises: Mutex::default(), count: watch::channel(0).0, trap: Mutex::default() }
     }
 }
 
@@ -53,6 +63,17 @@ impl Record {
         let mut promises = self.promises.lock().unwrap();
         promises.all.entry((document.clone(), proof)).or_default().push(promise);
         self.count.send_modify(|count| *count += 1);
+        let mut trap = self.trap.lock().unwrap();
+        if let Some((_, relay)) = trap.take_if(|(at, _)| *at <= *self.count.borrow()) {
+            // It may be dead already.
+            let _ = kill_process(relay, Signal::KILL);
+        }
+    }
+
+    /// Has a relay killed with -9 at the very moment at which `at` promises were made: what it says before
+    /// it is true does not become true any more.
+    pub fn kill_at(&self, at: u64, relay: Pid) {
+        *self.trap.lock().unwrap() = Some((at, relay));
     }
 
     /// Number of promises, now and whenever it grows.
@@ -74,15 +95,16 @@ impl Record {
         };
         let mut looked_for = 0;
         for document in documents {
-            for proof in [Proof::Acknowledged, Proof::Received] {
-                // What is promised from here on is looked for the next time.
-                let (before, promises) = self.since_last_look(&document, proof);
-                if promises.is_empty() {
-                    continue;
-                }
-                let fetched = fetch(address, &document).await?;
-                let text = fetched.text()?;
-                for (index, promise) in promises.iter().enumerate() {
+            // What is promised from here on is looked for the next time.
+            let promises =
+                [Proof::Acknowledged, Proof::Received].map(|proof| self.since_last_look(&document, proof));
+            if promises.iter().all(|promises| promises.new.is_empty()) {
+                continue;
+            }
+            let fetched = fetch(address, &document).await?;
+            let text = fetched.text()?;
+            for Unverified { proof, before, new } in promises {
+                for (index, promise) in new.iter().enumerate() {
                     let is_there = match promise {
                         Promise::Update(update) => fetched.admitted.covers(update)?,
                         Promise::Text(piece) => text.contains(piece.as_str()),
@@ -94,20 +116,20 @@ impl Record {
                         );
                     }
                 }
-                looked_for += promises.len();
+                looked_for += new.len();
                 let mut all = self.promises.lock().unwrap();
-                all.verified.insert((document.clone(), proof), before + promises.len());
+                all.verified.insert((document.clone(), proof), before + new.len());
             }
         }
         Ok(looked_for)
     }
 
-    fn since_last_look(&self, document: &DocumentName, proof: Proof) -> (usize, Vec<Promise>) {
+    fn since_last_look(&self, document: &DocumentName, proof: Proof) -> Unverified {
         let promises = self.promises.lock().unwrap();
         let key = (document.clone(), proof);
         let before = promises.verified.get(&key).copied().unwrap_or(0);
-        let all = promises.all.get(&key).map(|all| all[before..].to_vec());
-        (before, all.unwrap_or_default())
+        let new = promises.all.get(&key).map(|all| all[before..].to_vec()).unwrap_or_default();
+        Unverified { proof, before, new }
     }
 
     /// Number of promises of each kind.

@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 /// Far longer than anything here takes, also on a busy machine: what is not there by then never comes.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running relay. Dropping it kills it.
 #[derive(Debug)]
@@ -43,6 +43,11 @@ impl Relay {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its process.
+    pub fn id(&self) -> anyhow::Result<Pid> {
+        self.process.id().and_then(|id| Pid::from_raw(id.cast_signed())).context("the relay has ended")
     }
 
     /// Kills it with SIGKILL, and waits until it is gone.

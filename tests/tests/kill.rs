@@ -229,7 +229,11 @@ async fn whatever_was_acknowledged_or_received_survives_kill_9_of_the_relay() {
             let fault = if random.random() { Fault::Cut } else { Fault::Reset };
             proxies[random.random_range(0..proxies.len())].apply(fault);
         }
-        more_promises(&record, random.random_range(1..200)).await;
+        let more = random.random_range(1..200);
+        if kill % 4 != 0 {
+            record.kill_at(*record.count().borrow() + more, relay.id().unwrap());
+        }
+        more_promises(&record, more).await;
         relay.kill().await.unwrap();
         proxies.iter().for_each(|proxy| proxy.apply(Fault::Target { address: None }));
         relay = Relay::start(data.path()).await.unwrap();
