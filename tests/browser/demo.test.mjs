@@ -14,6 +14,7 @@ import {
 } from './demo_page.mjs'
 import { startPersistentChromium } from './persistent_chromium.mjs'
 import { startRelay, temporaryFolder } from './relay.mjs'
+import { writeFirst } from './stock_yjs.mjs'
 
 /** A relay that serves the page and a browser that shows it. */
 async function openDemo(t, hash = '') {
@@ -100,13 +101,11 @@ test('edits made without a network survive a reload, a killed browser and a kill
   const browser = await demo.restartBrowser()
   const page = await openPage(browser, demo.relay.url)
   const [again, other] = [deviceOf(page, 'B'), deviceOf(page, 'A')]
+  // What was cut was the network of a window, and that is gone.
   await again.shows('Known. New.')
-  await again.says(NETWORK_OFF, ON_DEVICE, waiting(4))
+  await again.says(OUT_OF_REACH, ON_DEVICE, waiting(4))
 
   await demo.restartRelay()
-  await other.says(CONNECTED)
-  await other.shows('Known. ')
-  await again.network.click()
   await again.says(CONNECTED, ON_DEVICE, AT_RELAY)
   await other.shows('Known. New.')
 })
@@ -154,7 +153,7 @@ test('what others write moves the caret and the selection with the letters they 
 })
 
 test('a composition goes on while others write, and what is composed ends up where it was begun', async t => {
-  const { page, browser } = await openDemo(t)
+  const { page, browser, relay } = await openDemo(t)
   const [a, b] = [deviceOf(page, 'A'), deviceOf(page, 'B')]
   await a.notes.fill('ab')
   await b.shows('ab')
@@ -168,35 +167,14 @@ test('a composition goes on while others write, and what is composed ends up whe
     keyboard.send('Input.imeSetComposition', { text, selectionStart: text.length, selectionEnd: text.length })
   await compose('k')
   await a.shows('akb')
-  // Another field of the same window would take the focus, and that would end the composition.
-  const others = deviceOf(await openPage(browser, `${new URL('#devices=C', page.url())}`), 'C')
-  await others.shows(/a.*b/)
-  await others.notes.evaluate(field => {
-    field.setRangeText('>> ', 0, 0, 'end')
-    field.dispatchEvent(new InputEvent('input'))
-  })
-  await others.says(AT_RELAY)
+  // Not by the other panel: a field that is typed into takes the focus, and that would end the composition.
+  await writeFirst(relay.url, 'demo/harbour', 'notes', '>> ')
   await b.shows(/^>> /)
   assert.equal(await a.notes.inputValue(), 'akb', 'the field of a composition is left alone')
   await compose('か')
   await keyboard.send('Input.insertText', { text: 'か' })
-  for (const device of [a, b, others]) await device.shows('>> aかb')
+  for (const device of [a, b]) await device.shows('>> aかb')
   assert.equal(await a.notes.evaluate(field => field.selectionStart), 5)
-})
-
-test('undo takes back what was written here and leaves what others wrote', async t => {
-  const { page } = await openDemo(t)
-  const [a, b] = [deviceOf(page, 'A'), deviceOf(page, 'B')]
-  await a.says(CONNECTED)
-  const before = await a.notes.inputValue()
-  await a.write('mine')
-  await b.shows(`${before}mine`)
-  await b.write(' yours')
-  await a.shows(`${before}mine yours`)
-  await a.notes.press('Control+z')
-  await b.shows(`${before} yours`)
-  await a.notes.press('Control+Shift+z')
-  await b.shows(`${before}mine yours`)
 })
 
 test('everything can be done with the keyboard alone', async t => {

@@ -41,6 +41,11 @@ export function changeBetween(before: string, after: string, caret: number): Cha
   }
 }
 
+/** The text after a change. */
+export function applyChange(text: string, { at, deleted, inserted }: Change): string {
+  return text.slice(0, at) + inserted + text.slice(at + deleted)
+}
+
 /** The text after a delta. */
 export function applyDelta(text: string, delta: Delta): string {
   let result = ''

@@ -12,7 +12,7 @@ import {
 } from 'tidewell'
 
 import type { Device, DeviceStatus, SharedText, Task, Tasks } from './device.js'
-import { type Change, changeBetween, type Delta, type DeltaStep } from './text_change.js'
+import { applyChange, type Change, changeBetween, type Delta, type DeltaStep } from './text_change.js'
 
 /** Opens a document on the device of this name. Fails when the package does. */
 export async function openDevice(document: string, name: string): Promise<Device> {
@@ -27,15 +27,15 @@ export async function openDevice(document: string, name: string): Promise<Device
   }
 }
 
-/** The network of a client, which stays cut when the page is loaded again. */
+/** The network of a client, which stays cut when the page is loaded again, until its window is closed. */
 function networkOf(client: Client, key: string): { isOn(): boolean; set(on: boolean): void } {
-  let on = localStorage.getItem(key) !== 'off'
+  let on = sessionStorage.getItem(key) !== 'off'
   if (!on) client.pause()
   return {
     isOn: () => on,
     set(next) {
       on = next
-      localStorage.setItem(key, on ? 'on' : 'off')
+      sessionStorage.setItem(key, on ? 'on' : 'off')
       if (on) client.resume()
       else client.pause()
     },
@@ -108,8 +108,9 @@ function titleOf(doc: Doc, id: string, find: (id: string, act: (index: number) =
       return known
     },
     change(changes) {
+      // First, because those who watch are told before `edit` is left.
+      known = changes.reduce(applyChange, known)
       find(id, index => doc.edit(types => makeChanges(types.list('tasks').map(index).text('title'), changes)))
-      known = read()
     },
     onRemote: listener =>
       doc.watch(read, title => {

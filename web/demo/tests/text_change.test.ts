@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import {
+  applyChange,
   applyDelta,
   type Change,
   changeAfter,
@@ -8,10 +9,6 @@ import {
   type DeltaStep,
   shiftPosition,
 } from '../src/text_change.js'
-
-function make(text: string, { at, deleted, inserted }: Change): string {
-  return text.slice(0, at) + inserted + text.slice(at + deleted)
-}
 
 /** Numbers from 0 to 1, the same for the same seed: the generator called mulberry32. */
 function randomNumbers(seed: number): () => number {
@@ -32,7 +29,7 @@ test('a change between two texts makes the one of the other', () => {
   for (let round = 0; round < 20_000; round += 1) {
     const [before, after] = [text(), text()]
     const change = changeBetween(before, after, below(after.length + 1))
-    expect(make(before, change ?? { at: 0, deleted: 0, inserted: '' })).toBe(after)
+    expect(applyChange(before, change ?? { at: 0, deleted: 0, inserted: '' })).toBe(after)
     if (change !== undefined) {
       const parts = [
         change.inserted,
@@ -83,7 +80,7 @@ test('a change made without knowing what others did takes nothing of theirs and 
       return steps
     })
 
-    const result = changeAfter(change, deltas).reduce(make, remote)
+    const result = changeAfter(change, deltas).reduce(applyChange, remote)
     const own = before.slice(at, at + change.deleted)
     const expected = [...remote].filter(character => !own.includes(character)).join('')
     const without = [...result].filter(character => !change.inserted.includes(character)).join('')
