@@ -6,12 +6,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
+import { openDevice, startPages, until } from './client_page.mjs'
 import { openLink } from './link.mjs'
 import { nativeClientHas } from './programs.mjs'
 import { startRelay, temporaryFolder } from './relay.mjs'
 import { readText } from './stock_yjs.mjs'
 import { Replay, randomNumbers, readTrace } from './traces.mjs'
-import { openBarePage, openDocument, waitForText } from './typist.mjs'
 
 const LONG = process.env.TIDEWELL_LONG === '1'
 const SEED = Number(process.env.TIDEWELL_SEED ?? Date.now() % 1_000_000)
@@ -32,9 +32,11 @@ test('a paper typed while links break and relays are killed arrives whole, and n
   const link = await openLink(t)
   let relay = await startRelay(t, { data })
   await link.lead(relay.port)
-  const [writer, reader] = [await openBarePage(t), await openBarePage(t)]
-  await openDocument(writer, { name: 'writer', syncUrl: link.syncUrl, document: DOCUMENT })
-  await openDocument(reader, { name: 'reader', syncUrl: link.syncUrl, document: DOCUMENT })
+  // Two browsers, which share nothing but the relay.
+  const writer = await (await startPages(t)).page()
+  const reader = await (await startPages(t)).page()
+  await openDevice(writer, { url: link.syncUrl, document: DOCUMENT })
+  await openDevice(reader, { url: link.syncUrl, document: DOCUMENT })
 
   const began = performance.now()
   await startTyping(writer, edits)
@@ -67,8 +69,8 @@ test('a paper typed while links break and relays are killed arrives whole, and n
   await typed(writer, edits.length)
   await writer.evaluate(() => globalThis.typing)
   const seconds = (performance.now() - began) / 1000
-  await waitForText(writer, 'writer', expected)
-  await waitForText(reader, 'reader', expected)
+  await until(writer, hasText, expected)
+  await until(reader, hasText, expected)
   assert.equal(await readText(relay.url, DOCUMENT, 'text'), expected)
   await nativeClientHas(relay.syncUrl, DOCUMENT, 'text', expected)
   t.diagnostic(
@@ -77,11 +79,13 @@ test('a paper typed while links break and relays are killed arrives whole, and n
   )
 })
 
+const hasText = ({ doc }, expected) => doc.text('text').toString() === expected
+
 /** Types the edits one after another, each an edit of its own, and keeps count of what is acknowledged. */
 async function startTyping(page, edits) {
   await page.evaluate(
     ({ patches, aheadMax }) => {
-      const { doc } = globalThis.devices.writer
+      const { doc } = globalThis.devices.a
       const progress = { made: 0, acknowledged: 0 }
       globalThis.progress = progress
       const turn = () => new Promise(resolve => setTimeout(resolve))
@@ -97,8 +101,8 @@ async function startTyping(page, edits) {
         for (const [index, transaction] of patches.entries()) {
           for (const [at, deleted, inserted] of transaction) {
             doc.edit(draft => {
-              if (deleted > 0) draft.text.delete(at, deleted)
-              if (inserted !== '') draft.text.insert(at, inserted)
+              if (deleted > 0) draft.text('text').delete(at, deleted)
+              if (inserted !== '') draft.text('text').insert(at, inserted)
             })
           }
           progress.made = index + 1
