@@ -3,7 +3,7 @@
 use crate::dice::Dice;
 use crate::history::{History, Shape, apply, new_doc, state};
 use crate::mutation::Parts;
-use crate::oracle::{Guarded, contents, state_vector};
+use crate::oracle::{Guarded, state_vector};
 use bytes::Bytes;
 use std::sync::OnceLock;
 use tidewell_sync_core::admission::Admitted;
@@ -11,7 +11,7 @@ use tidewell_sync_core::state_vector::StateVector;
 use tidewell_sync_core::update::{Id, diff, merge};
 use yrs::updates::encoder::Encode;
 use yrs::{
-    Any, Array, Map, Text, Transact, WriteTxn, XmlElementPrelim, XmlFragment, diff_updates_v1,
+    Any, Array, Doc, Map, ReadTxn, Text, Transact, WriteTxn, XmlElementPrelim, XmlFragment, diff_updates_v1,
     merge_updates_v1,
 };
 
@@ -123,7 +123,7 @@ fn take(guarded: &mut Guarded, update: &Bytes, taken: &mut Vec<Bytes>, transcrip
     let pieces = taken_pieces(&mut guarded.admitted, update);
     for piece in &pieces {
         apply(&guarded.doc, piece);
-        assert!(!yrs::ReadTxn::has_missing_updates(&guarded.doc.transact()), "a piece is not closed");
+        assert!(!guarded.doc.transact().has_missing_updates(), "a piece is not closed");
     }
     assert_eq!(guarded.admitted.state_vector(), state_vector(&guarded.doc));
     taken.extend(pieces);
@@ -131,7 +131,7 @@ fn take(guarded: &mut Guarded, update: &Bytes, taken: &mut Vec<Bytes>, transcrip
 
 /// Somebody else goes on to edit the document.
 fn goes_on(guarded: &mut Guarded, taken: &mut Vec<Bytes>, transcript: &mut Transcript) {
-    contents(&guarded.doc);
+    read(&guarded.doc);
     let other = new_doc(555, false);
     apply(&other, &state(&guarded.doc));
     for round in 0..2 {
@@ -162,7 +162,19 @@ fn goes_on(guarded: &mut Guarded, taken: &mut Vec<Bytes>, transcript: &mut Trans
         take(guarded, &update, taken, transcript);
         assert!(round == 1 || guarded.admitted.clock(555) > before, "a legitimate edit was trimmed");
     }
-    contents(&guarded.doc);
+    read(&guarded.doc);
+}
+
+/// Reads everything in every way that the product reads it.
+fn read(doc: &Doc) {
+    let txn = doc.transact();
+    tidewell_sync_core::value::document(&txn);
+    if let Some(text) = txn.get_text("t") {
+        text.diff(&txn, yrs::types::text::YChange::identity);
+    }
+    if let Some(xml) = txn.get_xml_fragment("x") {
+        yrs::GetString::get_string(&xml, &txn);
+    }
 }
 
 /// The log can be merged, cut, encoded and loaded again.
@@ -172,7 +184,7 @@ fn is_kept(guarded: &Guarded, taken: &[Bytes], dice: &mut Dice) {
     again.take_whole(&merged);
     assert_eq!(again.admitted, guarded.admitted, "up1: the merged log is another document");
     // Not compared: items whose neighbours stand in the wrong order converge nowhere, Yjs included.
-    contents(&again.doc);
+    read(&again.doc);
 
     let known: StateVector = guarded
         .admitted
@@ -197,7 +209,7 @@ fn is_kept(guarded: &Guarded, taken: &[Bytes], dice: &mut Dice) {
     loaded.take_whole(&whole);
     assert_eq!(loaded.admitted.state_vector(), guarded.admitted.state_vector());
     assert!(loaded.admitted.covers_deletes_of(&guarded.admitted));
-    contents(&loaded.doc);
+    read(&loaded.doc);
 }
 
 trait DecodeOf {
