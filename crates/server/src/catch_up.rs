@@ -1,6 +1,6 @@
 //! What a member that is far behind is sent: read from the store, computed once for all who need it.
 
-use crate::limits::CATCH_UP_PART_BYTES;
+use crate::limits::{CATCH_UP_LOG_BYTES, CATCH_UP_PART_BYTES};
 use crate::room_handle::RoomHandle;
 use crate::store::{ReadError, Readers, Since, StoredDocument};
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use tidewell_sync_core::room::Behind;
 use tidewell_sync_core::state_vector::StateVector;
 use tidewell_sync_core::update::{InvalidUpdate, MergeError, diff, merge};
 
-/// Updates that bring somebody to a sequence.
+/// Updates that bring somebody to a sequence; not always to the last one.
 #[derive(Debug, Clone)]
 pub(crate) struct CatchUp {
     /// With these everything up to this sequence is known.
@@ -64,7 +64,7 @@ pub(crate) async fn catch_up(
     behind: Behind,
 ) -> Result<CatchUp, CatchUpError> {
     match behind {
-        Behind::After(sequence) => match readers.since(room.document().clone(), sequence).await? {
+        Behind::After(sequence) => match after(room, readers, sequence).await? {
             Since::Rows { through, updates } => {
                 let parts = blocking(move || Ok(merged(&updates)?.into())).await?;
                 Ok(CatchUp { through, parts })
@@ -82,6 +82,11 @@ pub(crate) async fn catch_up(
             Ok(CatchUp { through, parts })
         }
     }
+}
+
+/// Rows for somebody who is behind, a bounded number of bytes: there may be more behind them.
+async fn after(room: &Arc<RoomHandle>, readers: &Readers, sequence: u64) -> Result<Since, ReadError> {
+    readers.since(room.document().clone(), sequence, CATCH_UP_LOG_BYTES).await
 }
 
 /// The whole document at `sequence_min` or later, for as many as want it: read and merged once.

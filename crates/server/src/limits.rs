@@ -78,6 +78,10 @@ pub(crate) const CATCH_UP_COMMITS_BEHIND_MAX: u64 = 256;
 /// whoever applies one.
 pub(crate) const CATCH_UP_PART_BYTES: usize = 2 << 20;
 
+/// Rows that are read at a time for a member that is behind: what a slow reader costs, however far behind
+/// it is.
+pub(crate) const CATCH_UP_LOG_BYTES: usize = 2 << 20;
+
 /// Rows after the last snapshot that make compaction worth while: loading them takes about 1 ms.
 pub(crate) const COMPACT_ROWS_MIN: u64 = 500;
 

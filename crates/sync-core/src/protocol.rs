@@ -7,7 +7,7 @@ mod fragments;
 mod read;
 mod write;
 
-pub use fragments::{Reassembly, split};
+pub use fragments::{Reassembly, SharedMessage, split};
 
 use crate::code::Code;
 use crate::document_name::DocumentName;

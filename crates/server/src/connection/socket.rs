@@ -4,7 +4,7 @@
 //! that two ends with full buffers do not wait for each other.
 
 use super::End;
-use crate::limits::{CLOSE_WITHIN, FRAMES_AT_ONCE_MAX, PING_AFTER, SILENCE_MAX};
+use crate::limits::{CLOSE_WITHIN, FRAMES_AT_ONCE_MAX, PING_AFTER, SENT_FRAME_BYTES_MAX, SILENCE_MAX};
 use crate::metrics::Metrics;
 use crate::wake::Wake;
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tidewell_sync_core::code::Code;
+use tidewell_sync_core::protocol::SharedMessage;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// What happened on a socket.
@@ -43,9 +44,16 @@ pub(super) enum Frame {
     Text,
 }
 
+/// What waits to be written.
+enum Outgoing {
+    Frame(Bytes),
+    /// Becomes frames one at a time.
+    Shared(SharedMessage),
+}
+
 pub(super) struct Socket {
     socket: WebSocket,
-    outgoing: VecDeque<Bytes>,
+    outgoing: VecDeque<Outgoing>,
     is_flushed: bool,
     /// A ping was sent and nothing has come since.
     is_pinged: bool,
@@ -80,8 +88,13 @@ impl Socket {
 
     /// Puts a frame into the batch that is written next.
     pub(super) fn send(&mut self, frame: Bytes) {
-        self.metrics.bytes_out.increment(u64::try_from(frame.len()).unwrap_or(0));
-        self.outgoing.push_back(frame);
+        self.outgoing.push_back(Outgoing::Frame(frame));
+        self.is_flushed = false;
+    }
+
+    /// Puts a message into the batch that is written next.
+    pub(super) fn send_shared(&mut self, message: SharedMessage) {
+        self.outgoing.push_back(Outgoing::Shared(message));
         self.is_flushed = false;
     }
 
@@ -117,13 +130,20 @@ impl Socket {
     fn poll_write(&mut self, context: &mut Context<'_>) -> Result<(), axum::Error> {
         let mut socket = Pin::new(&mut self.socket);
         while !self.outgoing.is_empty() {
-            match socket.as_mut().poll_ready(context)? {
-                Poll::Pending => return Ok(()),
-                Poll::Ready(()) => {
-                    let Some(frame) = self.outgoing.pop_front() else { break };
-                    socket.as_mut().start_send(Message::Binary(frame))?;
-                }
+            if socket.as_mut().poll_ready(context)?.is_pending() {
+                return Ok(());
             }
+            let frame = match self.outgoing.front_mut() {
+                Some(Outgoing::Shared(message)) => message.next_frame(SENT_FRAME_BYTES_MAX),
+                Some(Outgoing::Frame(frame)) => Some(std::mem::take(frame)).filter(|frame| !frame.is_empty()),
+                None => None,
+            };
+            let Some(frame) = frame else {
+                self.outgoing.pop_front();
+                continue;
+            };
+            self.metrics.bytes_out.increment(u64::try_from(frame.len()).unwrap_or(0));
+            socket.as_mut().start_send(Message::Binary(frame))?;
         }
         if let Poll::Ready(()) = socket.poll_flush(context)? {
             self.is_flushed = true;

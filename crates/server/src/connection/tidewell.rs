@@ -2,7 +2,7 @@
 
 use super::socket::{Event, Frame, Intent, Socket};
 use super::{End, unshared};
-use crate::catch_up::catch_up;
+use crate::catch_up::{CatchUp, catch_up};
 use crate::connections::Registered;
 use crate::limits::{HELLO_WITHIN, OUTGOING_BYTES_MAX, REPLIES_BYTES_MAX, SENT_FRAME_BYTES_MAX};
 use crate::relay::Relay;
@@ -13,6 +13,7 @@ use axum::extract::ws::WebSocket;
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use tidewell_sync_core::code::Code;
 use tidewell_sync_core::document_name::DocumentName;
@@ -30,12 +31,25 @@ struct Connection {
     reassembly: Reassembly,
     /// Messages that leave with the next batch.
     out: Vec<u8>,
+    /// Large catch-ups, which leave part by part.
+    catch_ups: VecDeque<PartsLeft>,
     /// Rooms that took more from this connection than the store has; it is not read meanwhile.
     full: Vec<Arc<RoomHandle>>,
     has_pushed: bool,
     is_welcome: bool,
     /// Ends with the connection.
     _registered: Registered,
+}
+
+/// A member that is being brought up to date.
+struct PartsLeft {
+    channel: u32,
+    room: Arc<RoomHandle>,
+    member: MemberId,
+    /// What the member knows until it has the last part.
+    known: u64,
+    ready: CatchUp,
+    sent: usize,
 }
 
 enum Channel {
@@ -64,6 +78,7 @@ pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>) {
         channels: FxHashMap::default(),
         reassembly: Reassembly::default(),
         out: Vec::new(),
+        catch_ups: VecDeque::new(),
         full: Vec::new(),
         has_pushed: false,
         is_welcome: false,
@@ -78,7 +93,7 @@ pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>) {
 impl Connection {
     async fn run(&mut self) -> End {
         loop {
-            let intent = Intent { may_read: self.may_read(), has_more: !self.out.is_empty() };
+            let intent = Intent { may_read: self.may_read(), has_more: self.has_more() };
             match self.socket.next(&self.wake, intent).await {
                 Event::Frames(frames) => {
                     for frame in frames {
@@ -95,6 +110,10 @@ impl Connection {
                 self.write();
             }
         }
+    }
+
+    fn has_more(&self) -> bool {
+        !self.out.is_empty() || !self.catch_ups.is_empty()
     }
 
     /// Reading stops while the store is behind, or while the peer leaves our replies unread.
@@ -237,6 +256,44 @@ impl Connection {
             }
         }
         self.wake.put_back(marked);
+        let mut bytes = self.out.len();
+        while bytes < OUTGOING_BYTES_MAX
+            && let Some(catch_up) = self.catch_ups.pop_front()
+        {
+            bytes += self.send_part(catch_up);
+        }
+    }
+
+    /// Sends a member the next part; answers its size. Only the last part brings the member further.
+    fn send_part(&mut self, mut catch_up: PartsLeft) -> usize {
+        let PartsLeft { channel, member, .. } = catch_up;
+        let is_here =
+            matches!(self.channels.get(&channel), Some(Channel::Open { member: m, .. }) if *m == member);
+        if !is_here {
+            return 0;
+        }
+        let parts = &catch_up.ready.parts;
+        let part = parts.get(catch_up.sent).cloned();
+        catch_up.sent += 1;
+        let is_last = catch_up.sent >= parts.len();
+        let through =
+            if is_last { catch_up.room.caught_up(member, catch_up.ready.through) } else { catch_up.known };
+        if !is_last {
+            self.catch_ups.push_back(catch_up);
+        }
+        let bytes = part.as_ref().map_or(0, Bytes::len);
+        match part {
+            // What is shared is not copied; what is small is not worth a frame of its own.
+            Some(part) if bytes > SENT_FRAME_BYTES_MAX => {
+                self.write();
+                self.socket.send_shared(RelayMessage::shared_update(channel, through, part));
+            }
+            part => {
+                let updates = part.into_iter().collect();
+                self.say(&RelayMessage::Updates { channel, through, updates });
+            }
+        }
+        bytes
     }
 
     async fn tell(&mut self, channel: u32, room: &Arc<RoomHandle>, member: MemberId, outgoing: Outgoing) {
@@ -251,15 +308,8 @@ impl Connection {
             };
             match Box::pin(catch_up(room, &self.relay.readers, behind)).await {
                 Ok(ready) => {
-                    let through = room.caught_up(member, ready.through);
-                    // Each part is a message: a document may be larger than the largest message. Only
-                    // the last one brings the member further.
-                    let (first, last) = ready.parts.split_at(ready.parts.len().saturating_sub(1));
-                    for part in first {
-                        let updates = vec![part.clone()];
-                        self.say(&RelayMessage::Updates { channel, through: known, updates });
-                    }
-                    self.say(&RelayMessage::Updates { channel, through, updates: last.to_vec() });
+                    let room = room.clone();
+                    self.catch_ups.push_back(PartsLeft { channel, room, member, known, ready, sent: 0 });
                 }
                 Err(error) => {
                     tracing::error!(document = %room.document(), %error, "a catch-up failed");

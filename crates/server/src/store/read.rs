@@ -57,7 +57,7 @@ impl StoredDocument {
 /// What follows a sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Since {
-    /// All rows, through this sequence.
+    /// Rows, through this sequence.
     Rows {
         /// The last row's sequence, or the one asked for when nothing follows.
         through: u64,
@@ -93,9 +93,14 @@ impl Readers {
         self.read(move |connection| document(connection, &name)).await
     }
 
-    /// Reads a document's rows after a sequence.
-    pub(crate) async fn since(&self, name: DocumentName, after: u64) -> Result<Since, ReadError> {
-        self.read(move |connection| since(connection, &name, after)).await
+    /// Reads a document's rows after a sequence: the first of them, up to about `bytes_max`.
+    pub(crate) async fn since(
+        &self,
+        name: DocumentName,
+        after: u64,
+        bytes_max: usize,
+    ) -> Result<Since, ReadError> {
+        self.read(move |connection| since(connection, &name, after, bytes_max)).await
     }
 
     async fn read<T: Send + 'static>(
@@ -141,7 +146,7 @@ fn document(connection: &mut Connection, name: &DocumentName) -> Result<Option<S
         Some((sequence, update)) => (unsigned(sequence)?, Some(update)),
         None => (0, None),
     };
-    let rows = rows_after(&transaction, id, snapshot_sequence)?;
+    let rows = rows_after(&transaction, id, snapshot_sequence, usize::MAX)?;
     let sequence = contiguous(&rows, snapshot_sequence)?;
     Ok(Some(StoredDocument {
         epoch: unsigned(epoch)?,
@@ -153,14 +158,19 @@ fn document(connection: &mut Connection, name: &DocumentName) -> Result<Option<S
     }))
 }
 
-fn since(connection: &mut Connection, name: &DocumentName, after: u64) -> Result<Since, ReadError> {
+fn since(
+    connection: &mut Connection,
+    name: &DocumentName,
+    after: u64,
+    bytes_max: usize,
+) -> Result<Since, ReadError> {
     let transaction = connection.transaction()?;
     let id: Option<i64> = transaction
         .prepare_cached("SELECT id FROM document WHERE name = ?1")?
         .query_row([name.as_str()], |row| row.get(0))
         .optional()?;
     let Some(id) = id else { return Ok(Since::Rows { through: after, updates: Vec::new() }) };
-    let rows = rows_after(&transaction, id, after)?;
+    let rows = rows_after(&transaction, id, after, bytes_max)?;
     // A row may hold several sequences: the first one may begin at or before `after`, never behind it.
     if rows.first().is_some_and(|row| row.first > after + 1) {
         return Ok(Since::Pruned);
@@ -181,18 +191,21 @@ fn snapshot_sequence(connection: &Connection, id: i64) -> Result<u64, ReadError>
     unsigned(sequence.unwrap_or(0))
 }
 
-fn rows_after(connection: &Connection, id: i64, after: u64) -> Result<Vec<Row>, ReadError> {
+fn rows_after(connection: &Connection, id: i64, after: u64, bytes_max: usize) -> Result<Vec<Row>, ReadError> {
     let mut statement = connection.prepare_cached(
         "SELECT first, sequence, update_v1 FROM log WHERE document = ?1 AND sequence > ?2 ORDER BY sequence",
     )?;
-    let rows = statement.query_map((id, to_sql(after)?), |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, bytes(row, 2)?))
-    })?;
-    rows.map(|row| {
-        let (first, sequence, update) = row?;
-        Ok(Row { first: unsigned(first)?, sequence: unsigned(sequence)?, update })
-    })
-    .collect()
+    let mut found = statement.query((id, to_sql(after)?))?;
+    let (mut rows, mut read) = (Vec::new(), 0);
+    while read < bytes_max
+        && let Some(row) = found.next()?
+    {
+        let (first, sequence): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let row = Row { first: unsigned(first)?, sequence: unsigned(sequence)?, update: bytes(row, 2)? };
+        read += row.update.len();
+        rows.push(row);
+    }
+    Ok(rows)
 }
 
 /// Checks that rows follow `after` and each other without a gap; answers with the last sequence.

@@ -102,13 +102,13 @@ async fn a_snapshot_keeps_the_rows_of_the_history_and_deletes_older_ones() {
     assert_eq!((found.sequence, found.snapshot_sequence), (4, 3));
     assert_eq!(found.updates().collect::<Vec<_>>(), [&b"snapshot"[..], b"row"]);
     let readers = store.readers(2);
-    assert_eq!(readers.since(a.clone(), 0).await.unwrap(), Since::Pruned);
-    let Since::Rows { through, updates } = readers.since(a.clone(), 1).await.unwrap() else {
+    assert_eq!(readers.since(a.clone(), 0, 1000).await.unwrap(), Since::Pruned);
+    let Since::Rows { through, updates } = readers.since(a.clone(), 1, 1000).await.unwrap() else {
         panic!("the rows of the history are there")
     };
     assert_eq!((through, updates.len()), (4, 3));
     assert_eq!(store.prune(None, 400, 100).unwrap(), 2, "what the snapshot does not cover stays");
-    assert_eq!(readers.since(a.clone(), 2).await.unwrap(), Since::Pruned);
+    assert_eq!(readers.since(a.clone(), 2, 1000).await.unwrap(), Since::Pruned);
     assert_eq!(load(&store, &a).await.unwrap().unwrap().sequence, 4);
 }
 
@@ -122,9 +122,9 @@ async fn a_log_that_was_deleted_to_its_end_is_not_taken_for_nothing_new() {
     store.swap_snapshot(&snapshot(&a, 2, b"all"), 500).unwrap();
     assert_eq!(store.prune(Some(&a), 500, 100).unwrap(), 2);
     let readers = store.readers(1);
-    assert_eq!(readers.since(a.clone(), 1).await.unwrap(), Since::Pruned);
+    assert_eq!(readers.since(a.clone(), 1, 1000).await.unwrap(), Since::Pruned);
     let nothing = Since::Rows { through: 2, updates: Vec::new() };
-    assert_eq!(readers.since(a.clone(), 2).await.unwrap(), nothing);
+    assert_eq!(readers.since(a.clone(), 2, 1000).await.unwrap(), nothing);
     let found = load(&store, &a).await.unwrap().unwrap();
     assert_eq!((found.sequence, found.tail.len()), (2, 0));
     store.append([row(&a, 3, 3, b"a3")], 600).unwrap();
@@ -157,10 +157,12 @@ async fn rows_after_a_sequence_inside_a_row_begin_with_that_row() {
     let a = name("a");
     store.append([row(&a, 1, 1, b"1"), row(&a, 2, 5, b"2-5"), row(&a, 6, 6, b"6")], 1).unwrap();
     let readers = store.readers(1);
-    let Since::Rows { through, updates } = readers.since(a.clone(), 3).await.unwrap() else { panic!() };
+    let Since::Rows { through, updates } = readers.since(a.clone(), 3, 1000).await.unwrap() else { panic!() };
     assert_eq!((through, updates), (6, vec![Bytes::from_static(b"2-5"), Bytes::from_static(b"6")]));
+    let Since::Rows { through, updates } = readers.since(a.clone(), 0, 2).await.unwrap() else { panic!() };
+    assert_eq!((through, updates.len()), (5, 2), "no more than was asked for, but a whole row");
     let nothing = Since::Rows { through: 6, updates: Vec::new() };
-    assert_eq!(readers.since(a, 6).await.unwrap(), nothing);
+    assert_eq!(readers.since(a, 6, 1000).await.unwrap(), nothing);
 }
 
 #[tokio::test]

@@ -30,6 +30,43 @@ pub fn split(messages: Bytes, frame_bytes_max: usize) -> Vec<Bytes> {
     parts.enumerate().map(frame).collect()
 }
 
+/// A message with bytes that many peers are sent: only its beginning is made for each of them. Its frames
+/// are made one at a time, so that a large document on its way to many costs a frame for each.
+#[derive(Debug, Clone)]
+pub struct SharedMessage {
+    head: Vec<u8>,
+    body: Bytes,
+    at: usize,
+}
+
+impl SharedMessage {
+    /// A message that begins with `head` and ends with `body`.
+    pub fn new(head: Vec<u8>, body: Bytes) -> Self {
+        SharedMessage { head, body, at: 0 }
+    }
+
+    /// The next frame, of at most `frame_bytes_max` (at least 16), until there is none.
+    pub fn next_frame(&mut self, frame_bytes_max: usize) -> Option<Bytes> {
+        let bytes = self.head.len() + self.body.len();
+        let is_whole = self.at == 0 && bytes <= frame_bytes_max;
+        let part_bytes = if is_whole { bytes } else { frame_bytes_max.max(16) - HEAD_BYTES };
+        let end = bytes.min(self.at + part_bytes);
+        if self.at >= end {
+            return None;
+        }
+        let mut out = Vec::with_capacity(end - self.at + HEAD_BYTES);
+        if !is_whole {
+            write_uint(&mut out, tag::FRAGMENT);
+            write_uint(&mut out, u64::from(end < bytes));
+        }
+        let body_at = |at: usize| at.saturating_sub(self.head.len());
+        out.extend_from_slice(self.head.get(self.at..end.min(self.head.len())).unwrap_or(&[]));
+        out.extend_from_slice(self.body.get(body_at(self.at)..body_at(end)).unwrap_or(&[]));
+        self.at = end;
+        Some(out.into())
+    }
+}
+
 /// Puts fragments together again.
 #[derive(Debug, Default)]
 pub struct Reassembly {

@@ -127,6 +127,26 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn fr3_a_shared_update_travels_as_the_same_message(
+        update in prop::collection::vec(any::<u8>(), 0..400),
+        frame_bytes_max in 16usize..100,
+    ) {
+        let update = Bytes::from(update);
+        let mut shared = RelayMessage::shared_update(7, 300, update.clone());
+        let mut reassembly = Reassembly::default();
+        let mut back = None;
+        while let Some(frame) = shared.next_frame(frame_bytes_max) {
+            prop_assert!(frame.len() <= frame_bytes_max);
+            prop_assert!(back.is_none());
+            back = reassembly.take(frame).unwrap();
+        }
+        let message = RelayMessage::Updates { channel: 7, through: 300, updates: vec![update] };
+        prop_assert_eq!(RelayMessage::read_all(&back.unwrap()), Ok(vec![message]));
+    }
+}
+
 #[test]
 fn fr4_fragments_beyond_the_message_limit_are_refused() {
     let mut reassembly = Reassembly::default();

@@ -1,7 +1,8 @@
 //! Writing messages.
 
-use super::{Access, ClientMessage, Cursor, Position, RelayMessage, Resume, tag};
+use super::{Access, ClientMessage, Cursor, Position, RelayMessage, Resume, SharedMessage, tag};
 use crate::lib0::{write_buffer, write_uint};
+use bytes::Bytes;
 
 impl ClientMessage {
     /// Appends the message to a frame.
@@ -37,6 +38,16 @@ impl ClientMessage {
 }
 
 impl RelayMessage {
+    /// [`RelayMessage::Updates`] with one update, which is shared with whoever else gets it.
+    pub fn shared_update(channel: u32, through: u64, update: Bytes) -> SharedMessage {
+        let mut head = Vec::new();
+        write_head(&mut head, tag::UPDATES, channel);
+        write_uint(&mut head, through);
+        write_uint(&mut head, 1);
+        write_uint(&mut head, update.len() as u64);
+        SharedMessage::new(head, update)
+    }
+
     /// Appends the message to a frame.
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {
