@@ -96,7 +96,8 @@ export function makeWriter(store: string, open: IDBDatabase, events: WriterEvent
     if (groups.length === 0) return
     clearTimeout(timer)
     timer = undefined
-    const run = writeGroups(groups)
+    // A copy: what is pushed while it is being written is not in it.
+    const run = writeGroups([...groups])
     inFlight = run
     try {
       await run
