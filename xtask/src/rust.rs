@@ -60,7 +60,7 @@ pub(crate) fn test_core() -> Result<Outcome> {
 
 /// The tests of all crates.
 pub(crate) fn test() -> Result<Outcome> {
-    cargo("test --locked").run()?;
+    cargo("test --no-fail-fast --locked").run()?;
     Ok(Outcome::Passed)
 }
 

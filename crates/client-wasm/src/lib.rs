@@ -2,7 +2,7 @@
 //!
 //! It decides nothing by itself: it turns JavaScript values into calls of `tidewell-sync-core` and the
 //! results back, and never calls JavaScript that applications have written. What follows from a call is
-//! taken afterwards with [`Core::drain`]. Errors are the names of codes.
+//! taken afterwards with `Core::drain`. Errors are the names of codes.
 //!
 //! For WebAssembly only: there is one thread, and yrs is built without the `sync` feature that the native
 //! crates switch on.
