@@ -40,7 +40,10 @@ for (const outDir of ['dist', 'dist/cjs']) {
   execFileSync('node_modules/.bin/tsc', ['--project', 'tsconfig.build.json', '--outDir', outDir], {
     stdio: 'inherit',
   })
-  copyFileSync('src/generated/tidewell.d.ts', `${outDir}/generated/tidewell.d.ts`)
+  // Not every application's `lib` knows `Symbol.dispose`, and nothing of this file is the application's.
+  const types = readFileSync('src/generated/tidewell.d.ts', 'utf8')
+  const lines = types.split('\n').filter(line => !line.includes('[Symbol.dispose]'))
+  writeFileSync(`${outDir}/generated/tidewell.d.ts`, lines.join('\n'))
 }
 
 copyFileSync('src/generated/tidewell_bg.wasm', 'dist/tidewell.wasm')

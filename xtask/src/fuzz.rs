@@ -54,5 +54,7 @@ pub(crate) fn test() -> Result<Outcome> {
 }
 
 fn cargo_fuzz() -> Result<Command> {
-    Ok(command(cargo_tool::CARGO_FUZZ.program()?).variable("RUSTUP_TOOLCHAIN", "nightly"))
+    // yrs does not free documents that hold subdocuments; memory is bounded by the limit instead.
+    let fuzz = command(cargo_tool::CARGO_FUZZ.program()?).variable("ASAN_OPTIONS", "detect_leaks=0");
+    Ok(fuzz.variable("RUSTUP_TOOLCHAIN", "nightly"))
 }
