@@ -1,6 +1,6 @@
 //! Bytes that are known to kill yrs 0.28.1 (see `tests/hostile/README.md`).
 
-use crate::crafted::{hex, in_root, update};
+use crate::crafted::{hex, in_root, in_type, update};
 use crate::history::{apply, new_doc};
 use crate::oracle::Guarded;
 use bytes::Bytes;
@@ -161,4 +161,17 @@ fn ad12_text_as_a_parent_waits_while_it_is_not_known() {
     let admission = guarded.take(&hostile);
     assert!(admission.pieces.is_empty() && !admission.is_complete());
     assert!(guarded.admitted.is_empty());
+}
+
+#[test]
+fn a_list_that_holds_an_emoji_as_text_is_read_to_its_end() {
+    let mut guarded = Guarded::new();
+    let list = in_root("m").at_key("k").shared(0);
+    guarded.take_whole(&update(&[(1, 0, vec![list, in_type(1, 0).text("\u{1f642}")])]));
+    let root = guarded.doc.get_or_insert_array("a");
+    guarded.take_whole(&update(&[(2, 0, vec![in_root("a").text("\u{1f642}")])]));
+    assert_eq!(yrs::Array::len(&root, &guarded.doc.transact()), 2);
+    // yrs itself never ends reading either.
+    let values = tidewell_sync_core::value::document(&guarded.doc.transact());
+    assert!(values.contains_key("m"));
 }

@@ -8,6 +8,7 @@ mod dice;
 mod history;
 mod oracle;
 
+mod corpus;
 mod diff_and_merge;
 mod hostile;
 mod mutants;

@@ -86,7 +86,6 @@ fn merge_of(updates: &[Bytes]) -> Bytes {
 }
 
 /// The admitted state of one of the histories, as far as it is known.
-#[allow(dead_code, reason = "used by a fuzz target, which shares this file")]
 pub(crate) fn known_part(log: usize, known: usize) -> Admitted {
     let log = &logs()[log % logs().len()];
     let mut admitted = Admitted::new();
