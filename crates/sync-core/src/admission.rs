@@ -4,7 +4,7 @@
 //! deleted, and where each unit lives (how deep, and whether it is itself a shared type). It admits the
 //! largest part of an update that is contiguous and closed under dependencies, takes only what is new,
 //! names what is missing, and hands the rest on in pieces that yrs can apply in bounded time.
-//! All or nothing: an update that is refused leaves no trace. Rules AD1 to AD21 of `docs/protocol.md`.
+//! All or nothing: an update that is refused leaves no trace. Rules AD1 to AD22 of `docs/protocol.md`.
 
 mod admitted;
 mod pieces;
@@ -288,7 +288,11 @@ impl<'r, 'u> Walk<'r, 'u> {
             ContentKind::Type if list.depth > TYPE_DEPTH_MAX => Err(InvalidUpdate::TypeDepth),
             ContentKind::Type => Ok(Place::In(list, Holds::Type)),
             ContentKind::Deleted => Ok(Place::In(list, Holds::Deleted)),
-            ContentKind::String | ContentKind::Value => Ok(Place::In(list, Holds::Value)),
+            // When its parent is collected with it, yrs goes on to use the freed item (rule AD22).
+            ContentKind::Subdocument if list.depth > 1 => Err(InvalidUpdate::Subdocument),
+            ContentKind::String | ContentKind::Value | ContentKind::Subdocument => {
+                Ok(Place::In(list, Holds::Value))
+            }
         }
     }
 

@@ -65,7 +65,7 @@ pub(super) fn skip_content(reader: &mut Reader<'_>, kind: u8) -> Result<Content,
                 return Err(InvalidUpdate::Form);
             }
             skip_any(reader)?;
-            value(1)
+            Ok(Content { kind: ContentKind::Subdocument, len: 1 })
         }
         // yrs 0.28.1 reads one string too many from legacy JSON content, and so the rest of the update
         // as something else; Yjs 13 cannot read moves.

@@ -74,6 +74,9 @@ pub enum InvalidUpdate {
     /// One item holds several values of one key, and they are not all deleted by the same update.
     #[error("one item holds several values of one key")]
     Entry,
+    /// A subdocument lives in a shared type that can be deleted.
+    #[error("a subdocument does not live in a root type")]
+    Subdocument,
     /// Shared types are nested too deeply.
     #[error("shared types are nested too deeply")]
     TypeDepth,
@@ -87,7 +90,7 @@ impl InvalidUpdate {
     pub fn code(self) -> Code {
         match self {
             InvalidUpdate::TooLarge | InvalidUpdate::Clients => Code::UpdateTooLarge,
-            InvalidUpdate::Unsupported => Code::UnsupportedContent,
+            InvalidUpdate::Unsupported | InvalidUpdate::Subdocument => Code::UnsupportedContent,
             _ => Code::InvalidUpdate,
         }
     }

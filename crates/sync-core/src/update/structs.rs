@@ -44,6 +44,8 @@ pub enum ContentKind {
     Deleted,
     /// Text.
     String,
+    /// A document of its own.
+    Subdocument,
     /// Anything else.
     Value,
 }

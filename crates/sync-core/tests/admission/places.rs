@@ -288,3 +288,17 @@ fn ad19_at_most_sixteen_missing_ids_are_named() {
     assert_eq!(admission.missing.len(), tidewell_sync_core::limits::MISSING_MAX);
     assert_eq!(admission.missing[0], id(2, 0));
 }
+
+#[test]
+fn ad22_a_subdocument_in_a_type_that_can_be_deleted_is_refused() {
+    let subdocument = [crate::crafted::string("guid"), vec![118, 0]].concat();
+    let refused = [in_type(1, 5), in_type(1, 5).at_key("d"), after(1, 7), after(1, 10)];
+    for item in refused {
+        let next = update(&[(2, 0, vec![item.content(9, &subdocument)])]);
+        assert_eq!(offered(&base(), &next), Err(InvalidUpdate::Subdocument));
+    }
+    for item in [in_root("docs").at_key("d"), in_root("a"), after(1, 4)] {
+        let next = update(&[(2, 0, vec![item.content(9, &subdocument)])]);
+        assert!(offered(&base(), &next).unwrap().is_complete());
+    }
+}

@@ -9,7 +9,8 @@ use tidewell_sync_core::admission::Admitted;
 use tidewell_sync_core::limits::{PIECE_STRUCTS_MAX, UPDATE_CLIENTS_MAX};
 use tidewell_sync_core::update::{InvalidUpdate, Scan};
 
-/// Counts what each thread holds, so that tests can run beside each other.
+/// Counts what each thread holds, so that tests can run beside each other, and spoils what is freed, so
+/// that using it again does not go well by chance.
 struct Counting;
 
 thread_local! {
@@ -34,6 +35,8 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         count(-(layout.size() as isize));
+        // Whoever reads this afterwards should not find what was there.
+        unsafe { pointer.write_bytes(0xdd, layout.size()) };
         unsafe { System.dealloc(pointer, layout) }
     }
 }
