@@ -1,12 +1,13 @@
 //! What a member that is far behind is sent: read from the store, computed once for all who need it.
 
-use crate::limits::{CATCH_UP_LOG_BYTES, CATCH_UP_PART_BYTES};
+use crate::limits::{CATCH_UP_LOG_BYTES, CATCH_UP_PART_BYTES, CATCH_UP_WHOLE_BYTES};
 use crate::room_handle::RoomHandle;
 use crate::store::{ReadError, Readers, Since, StoredDocument};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
 use thiserror::Error;
+use tidewell_sync_core::admission::Admitted;
 use tidewell_sync_core::room::Behind;
 use tidewell_sync_core::state_vector::StateVector;
 use tidewell_sync_core::update::{InvalidUpdate, MergeError, diff, merge};
@@ -29,6 +30,8 @@ pub(crate) enum CatchUpError {
     Merge(#[from] MergeError),
     #[error("a stored update is invalid: {0}")]
     Invalid(#[from] InvalidUpdate),
+    #[error("a stored update builds on something that is missing")]
+    Gap,
     #[error("the document is not in the store")]
     Missing,
     #[error("the relay is ending")]
@@ -111,6 +114,9 @@ async fn whole(
     let ready = blocking(move || {
         let mut parts: Vec<Bytes> = stored.snapshot.iter().cloned().collect();
         parts.extend(merged(&stored.tail)?);
+        if parts.iter().map(Bytes::len).sum::<usize>() > CATCH_UP_WHOLE_BYTES {
+            parts = in_pieces(&parts)?;
+        }
         Ok(CatchUp { through: stored.sequence, parts: parts.into() })
     })
     .await?;
@@ -141,6 +147,21 @@ fn merge_some(rows: &[Bytes]) -> Result<Bytes, MergeError> {
         [one] => Ok(one.clone()),
         several => merge(several),
     }
+}
+
+/// Cuts a document into updates of bounded struct count. Stock clients take one WebSocket message for
+/// each, and tungstenite keeps a buffer of the largest one for as long as a connection lives.
+fn in_pieces(parts: &[Bytes]) -> Result<Vec<Bytes>, CatchUpError> {
+    let mut admitted = Admitted::new();
+    let mut pieces = Vec::new();
+    for part in parts {
+        let admission = admitted.admit(part)?;
+        if !admission.is_complete() {
+            return Err(CatchUpError::Gap);
+        }
+        pieces.extend(admission.pieces);
+    }
+    Ok(pieces)
 }
 
 /// What of it lies beyond a state vector.

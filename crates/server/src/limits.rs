@@ -78,6 +78,9 @@ pub(crate) const CATCH_UP_COMMITS_BEHIND_MAX: u64 = 256;
 /// whoever applies one.
 pub(crate) const CATCH_UP_PART_BYTES: usize = 2 << 20;
 
+/// A document below this size is sent in one piece.
+pub(crate) const CATCH_UP_WHOLE_BYTES: usize = 64 << 10;
+
 /// Rows that are read at a time for a member that is behind: what a slow reader costs, however far behind
 /// it is.
 pub(crate) const CATCH_UP_LOG_BYTES: usize = 2 << 20;

@@ -18,6 +18,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tidewell_sync_core::code::Code;
 use tidewell_sync_core::protocol::SharedMessage;
+use tidewell_sync_core::y_protocol::YMessage;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// What happened on a socket.
@@ -49,6 +50,8 @@ enum Outgoing {
     Frame(Bytes),
     /// Becomes frames one at a time.
     Shared(SharedMessage),
+    /// Becomes a frame when its turn comes: until then its bytes are shared.
+    Stock(YMessage),
 }
 
 pub(super) struct Socket {
@@ -98,6 +101,12 @@ impl Socket {
         self.is_flushed = false;
     }
 
+    /// Puts a message for a stock client into the batch that is written next.
+    pub(super) fn send_stock(&mut self, message: YMessage) {
+        self.outgoing.push_back(Outgoing::Stock(message));
+        self.is_flushed = false;
+    }
+
     /// True when everything has been handed to the system.
     pub(super) fn is_flushed(&self) -> bool {
         self.is_flushed
@@ -133,14 +142,17 @@ impl Socket {
             if socket.as_mut().poll_ready(context)?.is_pending() {
                 return Ok(());
             }
-            let frame = match self.outgoing.front_mut() {
-                Some(Outgoing::Shared(message)) => message.next_frame(SENT_FRAME_BYTES_MAX),
-                Some(Outgoing::Frame(frame)) => Some(std::mem::take(frame)).filter(|frame| !frame.is_empty()),
-                None => None,
-            };
-            let Some(frame) = frame else {
-                self.outgoing.pop_front();
-                continue;
+            let frame = match self.outgoing.pop_front() {
+                Some(Outgoing::Frame(frame)) => frame,
+                Some(Outgoing::Stock(message)) => message.to_frame(),
+                Some(Outgoing::Shared(mut message)) => match message.next_frame(SENT_FRAME_BYTES_MAX) {
+                    Some(frame) => {
+                        self.outgoing.push_front(Outgoing::Shared(message));
+                        frame
+                    }
+                    None => continue,
+                },
+                None => break,
             };
             self.metrics.bytes_out.increment(u64::try_from(frame.len()).unwrap_or(0));
             socket.as_mut().start_send(Message::Binary(frame))?;

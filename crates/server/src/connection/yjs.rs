@@ -125,16 +125,16 @@ impl Connection {
         let Outgoing { ready, behind, ack: _, need } = self.room.collect(self.member);
         // First, as stock relays do: the answer and what it asks for cross on the way.
         if let Some(vector) = need {
-            self.send(&YMessage::SyncStep1(vector));
+            self.send(YMessage::SyncStep1(vector));
         }
         if let Some(ready) = ready {
-            ready.updates.into_iter().for_each(|update| self.send(&YMessage::Update(update)));
+            ready.updates.into_iter().for_each(|update| self.send(YMessage::Update(update)));
         }
         if let Some(behind) = behind {
             self.bring_up_to_date(behind).await?;
         }
         if let Some(update) = self.room.collect_awareness(self.member) {
-            self.send(&YMessage::Awareness(update.into()));
+            self.send(YMessage::Awareness(update.into()));
         }
         Ok(())
     }
@@ -152,8 +152,8 @@ impl Connection {
             Some((last, first)) if is_answer => (Some(last.clone()), first),
             _ => (is_answer.then(|| Bytes::from_static(EMPTY)), &*ready.parts),
         };
-        first.iter().for_each(|part| self.send(&YMessage::Update(part.clone())));
-        last.into_iter().for_each(|last| self.send(&YMessage::SyncStep2(last)));
+        first.iter().for_each(|part| self.send(YMessage::Update(part.clone())));
+        last.into_iter().for_each(|last| self.send(YMessage::SyncStep2(last)));
         Ok(())
     }
 
@@ -170,8 +170,8 @@ impl Connection {
         }
     }
 
-    fn send(&mut self, message: &YMessage) {
-        self.socket.send(message.to_frame());
+    fn send(&mut self, message: YMessage) {
+        self.socket.send_stock(message);
     }
 }
 

@@ -25,6 +25,14 @@ impl Author {
         transaction.encode_update_v1().into()
     }
 
+    /// Types backwards: each letter stays a struct of its own.
+    pub(crate) fn types_before(&self, text: &str) -> Bytes {
+        let root = self.doc.get_or_insert_text("t");
+        let mut transaction = self.doc.transact_mut();
+        text.chars().for_each(|letter| root.insert(&mut transaction, 0, &letter.to_string()));
+        transaction.encode_update_v1().into()
+    }
+
     pub(crate) fn deletes_first(&self) -> Bytes {
         let root = self.doc.get_or_insert_text("t");
         let mut transaction = self.doc.transact_mut();

@@ -17,6 +17,8 @@ struct Stock {
     socket: Raw,
     synced: bool,
     awareness: Vec<Entry>,
+    /// Size of the largest message.
+    largest: usize,
 }
 
 impl Stock {
@@ -26,7 +28,7 @@ impl Stock {
 
     async fn with(relay: &Relay, path: &str, doc: Author) -> Stock {
         let socket = socket(relay, path, None, None).await;
-        let mut stock = Stock { doc, socket, synced: false, awareness: Vec::new() };
+        let mut stock = Stock { doc, socket, synced: false, awareness: Vec::new(), largest: 0 };
         let step_1 = YMessage::SyncStep1(stock.doc.state_vector());
         stock.send(step_1).await;
         stock
@@ -42,6 +44,7 @@ impl Stock {
         let Message::Binary(frame) = message.expect("a message").expect("an open socket").unwrap() else {
             return;
         };
+        self.largest = self.largest.max(frame.len());
         let messages = YMessage::read_all(&frame).unwrap();
         let [message] = <[YMessage; 1]>::try_from(messages).expect("one message a frame");
         match message {
@@ -149,6 +152,24 @@ async fn a_stock_client_that_sends_before_it_answers_loses_nothing() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_document_reaches_a_stock_client_in_small_messages() {
+    let (_folder, data) = data();
+    let relay = Relay::start(&data);
+    let author = Author::new(1);
+    let mut writer = Client::connect(&relay).await;
+    writer.open(1, "doc").await;
+    for number in 1..=30 {
+        writer.push(1, number, author.types_before(&"abcdefgh".repeat(100))).await;
+    }
+    writer.acknowledged(30).await;
+    let mut stock = Stock::connect(&relay, "/yjs/doc", 2).await;
+    stock.until(|stock| stock.synced).await;
+    assert!(stock.doc.text() == author.text());
+    assert!(author.state().len() > 150_000);
+    assert!(stock.largest < 32_000, "{}", stock.largest);
 }
 
 #[tokio::test(flavor = "multi_thread")]
