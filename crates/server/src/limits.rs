@@ -25,6 +25,9 @@ pub(crate) const REPLIES_BYTES_MAX: usize = 64 << 10;
 /// then covers many pushes, and no peer keeps its own answers waiting for long.
 pub(crate) const FRAMES_AT_ONCE_MAX: usize = 64;
 
+/// Bytes of those frames: what a sender can exceed the limit of its room by.
+pub(crate) const FRAMES_AT_ONCE_BYTES: usize = 256 << 10;
+
 /// A client that has said nothing for so long is asked whether it is there.
 pub(crate) const PING_AFTER: Duration = Duration::from_secs(25);
 

@@ -95,6 +95,11 @@ impl Store {
         Readers::new(self.path.clone(), count)
     }
 
+    /// Moves everything into the main file, so that a stopped relay's store is one file.
+    pub(crate) fn close(self) -> Result<(), rusqlite::Error> {
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    }
+
     /// A connection for checkpoints.
     pub(crate) fn checkpointer(&self) -> Result<Checkpointer, OpenError> {
         let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;

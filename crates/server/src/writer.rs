@@ -163,12 +163,15 @@ impl Writer {
         loop {
             let (parts, jobs) = match self.next_work() {
                 Some(work) => work,
-                None => return,
+                None => break,
             };
             if !parts.is_empty() {
                 self.commit(parts);
             }
             jobs.into_iter().for_each(|job| self.run_job(job));
+        }
+        if let Err(error) = self.store.close() {
+            tracing::warn!(%error, "the store's last checkpoint failed; the next start makes up for it");
         }
     }
 

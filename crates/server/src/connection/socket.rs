@@ -4,7 +4,9 @@
 //! that two ends with full buffers do not wait for each other.
 
 use super::End;
-use crate::limits::{CLOSE_WITHIN, FRAMES_AT_ONCE_MAX, PING_AFTER, SENT_FRAME_BYTES_MAX, SILENCE_MAX};
+use crate::limits::{
+    CLOSE_WITHIN, FRAMES_AT_ONCE_BYTES, FRAMES_AT_ONCE_MAX, PING_AFTER, SENT_FRAME_BYTES_MAX, SILENCE_MAX,
+};
 use crate::metrics::Metrics;
 use crate::wake::Wake;
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
@@ -58,6 +60,8 @@ pub(super) struct Socket {
     socket: WebSocket,
     outgoing: VecDeque<Outgoing>,
     is_flushed: bool,
+    /// The peer takes what is written more slowly than it comes.
+    is_blocked: bool,
     /// A ping was sent and nothing has come since.
     is_pinged: bool,
     heard_at: Instant,
@@ -74,6 +78,7 @@ impl Socket {
             socket,
             outgoing: VecDeque::new(),
             is_flushed: true,
+            is_blocked: false,
             is_pinged: false,
             heard_at: now,
             timer: Box::pin(sleep_until(now + PING_AFTER)),
@@ -140,7 +145,13 @@ impl Socket {
         let mut socket = Pin::new(&mut self.socket);
         while !self.outgoing.is_empty() {
             if socket.as_mut().poll_ready(context)?.is_pending() {
+                self.is_blocked = true;
                 return Ok(());
+            }
+            // Taking what was held back is a sign of life, perhaps the only one of a peer that only reads.
+            if std::mem::take(&mut self.is_blocked) {
+                self.heard_at = Instant::now();
+                self.is_pinged = false;
             }
             let frame = match self.outgoing.pop_front() {
                 Some(Outgoing::Frame(frame)) => frame,
@@ -159,16 +170,21 @@ impl Socket {
         }
         if let Poll::Ready(()) = socket.poll_flush(context)? {
             self.is_flushed = true;
+            if std::mem::take(&mut self.is_blocked) {
+                self.heard();
+            }
             if self.outgoing.capacity() > FRAMES_AT_ONCE_MAX {
                 self.outgoing = VecDeque::new();
             }
+        } else {
+            self.is_blocked = true;
         }
         Ok(())
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Event> {
-        let mut frames = Vec::new();
-        while frames.len() < FRAMES_AT_ONCE_MAX {
+        let (mut frames, mut bytes) = (Vec::new(), 0);
+        while frames.len() < FRAMES_AT_ONCE_MAX && bytes < FRAMES_AT_ONCE_BYTES {
             let frame = match self.socket.poll_next_unpin(context) {
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok(Message::Binary(frame)))) => Frame::Binary(frame),
@@ -185,14 +201,15 @@ impl Socket {
                     return Poll::Ready(Event::End(End::Gone));
                 }
             };
-            if let Frame::Binary(bytes) = &frame {
-                self.metrics.bytes_in.increment(u64::try_from(bytes.len()).unwrap_or(0));
+            if let Frame::Binary(frame) = &frame {
+                bytes += frame.len();
             }
             frames.push(frame);
         }
         if frames.is_empty() {
             return Poll::Pending;
         }
+        self.metrics.bytes_in.increment(u64::try_from(bytes).unwrap_or(0));
         self.heard();
         Poll::Ready(Event::Frames(frames))
     }

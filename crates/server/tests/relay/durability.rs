@@ -108,6 +108,8 @@ async fn sigterm_ends_with_0_within_8_seconds_and_tells_clients_when_to_return()
     let (status, took) = terminated.await.unwrap();
     assert!(status.success(), "{status}");
     assert!(took.as_secs() < 8, "{took:?}");
+    let wal = std::fs::metadata(data.join("tidewell.db-wal")).map_or(0, |file| file.len());
+    assert_eq!(wal, 0, "everything is in one file");
     let relay = Relay::start(&data);
     let mut client = Client::connect(&relay).await;
     assert_eq!(client.open(1, "a/doc").await, 1);
