@@ -7,8 +7,9 @@ use rand::Rng;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Stdio;
-use tidewell_client::{Client, Connection, Document, Options, Store};
+use tidewell_client::{Client, Code, Connection, Document, Options, Store};
 use tidewell_sync_core::document_name::DocumentName;
+use tidewell_sync_core::limits::UPDATE_BYTES_MAX;
 use tidewell_tests::proxy::{Fault, Proxy};
 use tidewell_tests::raw::fetch;
 use tidewell_tests::relay::{PATIENCE, Relay, binary};
@@ -125,6 +126,45 @@ async fn a_relay_restored_from_an_old_backup_gets_back_what_its_devices_have() {
     ours.insert_text("t", 0, "all of it: ").await.unwrap();
     saved_relay(&ours).await;
     has_text(&fresh, "all of it: lost at the relay, ").await;
+}
+
+#[tokio::test]
+async fn an_edit_that_is_too_large_is_refused_with_a_code_and_other_documents_go_on() {
+    let data = tempfile::tempdir().unwrap();
+    let relay = Relay::start(data.path()).await.unwrap();
+    let proxy = Proxy::start(Some(relay.address())).await.unwrap();
+    let (client, document) = open(&proxy, Store::Memory).await;
+    let other = client.document("acme/other").await.unwrap();
+    document.insert_text("t", 0, "small").await.unwrap();
+    saved_relay(&document).await;
+    document.insert_text("t", 5, &"x".repeat(UPDATE_BYTES_MAX)).await.unwrap();
+    let refused = timeout(PATIENCE, document.saved_relay()).await.expect("an answer").unwrap_err();
+    assert_eq!(refused.code(), Code::UpdateTooLarge);
+    assert_eq!(document.text("t").await.unwrap().len(), 5 + UPDATE_BYTES_MAX, "it is kept here");
+    other.insert_text("t", 0, "goes on").await.unwrap();
+    saved_relay(&other).await;
+    proxy.apply(Fault::Reset);
+    other.insert_text("t", 7, " and on").await.unwrap();
+    saved_relay(&other).await;
+    assert_eq!(fetch(relay.address(), &name()).await.unwrap().text().unwrap(), "small");
+}
+
+#[tokio::test]
+async fn a_link_that_swallows_everything_is_given_up_and_made_anew() {
+    let data = tempfile::tempdir().unwrap();
+    let relay = Relay::start(data.path()).await.unwrap();
+    let proxy = Proxy::start(Some(relay.address())).await.unwrap();
+    let (client, document) = open(&proxy, Store::Memory).await;
+    document.insert_text("t", 0, "before ").await.unwrap();
+    saved_relay(&document).await;
+    let mut connection = client.connection();
+    proxy.apply(Fault::HalfOpen { on: true });
+    document.insert_text("t", 7, "swallowed ").await.unwrap();
+    let given_up = connection.wait_for(|now| matches!(now, Connection::Waiting(Some(Code::Timeout))));
+    timeout(PATIENCE, given_up).await.expect("silence is noticed").unwrap();
+    proxy.apply(Fault::HalfOpen { on: false });
+    saved_relay(&document).await;
+    assert_eq!(fetch(relay.address(), &name()).await.unwrap().text().unwrap(), "before swallowed ");
 }
 
 fn copy(from: &Path, to: &Path) {

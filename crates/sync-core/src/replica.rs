@@ -9,7 +9,7 @@ mod outbox;
 use outbox::Outbox;
 pub use outbox::{AdoptedRow, OutboxRow, RowId, Unsent};
 
-use crate::admission::Admitted;
+use crate::admission::{Admission, Admitted};
 use crate::code::Code;
 use crate::document_name::DocumentName;
 use crate::limits::HELD_BYTES_MAX;
@@ -243,7 +243,8 @@ impl Replica {
     }
 
     /// Runs `edit` in one transaction and puts what it changed into the outbox. yrs cannot roll back, so
-    /// `edit` must check before it writes.
+    /// `edit` must check before it writes: what no relay would take (too large, nested too deeply, a kind
+    /// of content that not everybody can read) is kept, and refuses the document from there on.
     pub fn edit<T>(&mut self, now_ms: u64, edits: u32, edit: impl FnOnce(&mut TransactionMut<'_>) -> T) -> T {
         let (result, update) = {
             let mut transaction = self.doc.transact_mut();
@@ -260,14 +261,22 @@ impl Replica {
     }
 
     fn add_own(&mut self, update: Bytes, edits: u32, now_ms: u64) {
-        // What yrs made is always admitted; the property tests hold it to that.
         let admission = self.admitted.admit(&update);
-        debug_assert!(admission.is_ok_and(|admission| admission.is_complete()), "own edits are admitted");
+        let is_refused = admission.is_err() || matches!(self.link, Link::Refused(_));
+        debug_assert!(
+            is_refused || admission.as_ref().is_ok_and(Admission::is_complete),
+            "own edits have no gap"
+        );
         let row = OutboxRow { id: self.outbox.next_id(), update, edits, made_ms: now_ms };
         self.outbox.push(row.clone());
         self.effects.push(ReplicaEffect::Persist(Persist::Edit(row)));
         self.effects.push(ReplicaEffect::Changed);
         self.effects.push(ReplicaEffect::Status);
+        if let Err(invalid) = admission {
+            // yrs cannot roll back, and the relay would send the whole connection away for it, again and
+            // again. So it is kept, and never sent.
+            self.refused(invalid.code());
+        }
         self.pump();
     }
 

@@ -289,3 +289,22 @@ fn rp12_a_commit_with_a_gap_leads_to_a_new_opening_by_state_vector() {
     replica.received(2, vec![other.encode()]).unwrap();
     assert_eq!((text(&replica).as_str(), replica.cursor().is_some()), ("lostb", true));
 }
+
+#[test]
+fn rp13_an_edit_that_no_relay_takes_is_kept_and_never_sent_and_the_document_is_refused() {
+    let mut replica = live(1);
+    types(&mut replica, "small ");
+    sent(&mut replica);
+    let large = "x".repeat(crate::limits::UPDATE_BYTES_MAX);
+    types(&mut replica, &large);
+    types(&mut replica, " more");
+    assert_eq!(replica.link(), Link::Refused(Code::UpdateTooLarge));
+    let effects = replica.drain();
+    assert!(!effects.iter().any(|effect| matches!(effect, ReplicaEffect::Send(_))));
+    let kept = effects.iter().filter(|effect| matches!(effect, ReplicaEffect::Persist(Persist::Edit(_))));
+    assert_eq!(kept.count(), 2);
+    assert_eq!(replica.unsent().edits, 3);
+    replica.disconnected();
+    replica.connected(None);
+    assert_eq!(sent(&mut replica), [], "a new connection is not spoilt by it either");
+}
