@@ -1,5 +1,6 @@
 //! Tests from outside, with Node's own test runner: the package in real browsers, and whatever else talks to the relay.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 
@@ -14,13 +15,37 @@ pub(crate) fn browser() -> Result<Outcome> {
     package::build()?;
     let page = demo::build_page()?;
     let programs = programs()?;
-    run("tests/browser", &[("TIDEWELL_DEMO", page), ("TIDEWELL_BINS", programs)])
+    run("tests/browser", &[("TIDEWELL_DEMO", page.into()), ("TIDEWELL_BINS", programs.into())])
 }
 
 /// Stock Yjs clients beside native ones.
 pub(crate) fn stock() -> Result<Outcome> {
     let programs = programs()?;
-    run("tests/stock", &[("TIDEWELL_BINS", programs)])
+    run("tests/stock", &[("TIDEWELL_BINS", programs.into())])
+}
+
+/// How much the tests of a short run do, by variable.
+const AMOUNTS: &[(&str, u64)] = &[
+    ("TIDEWELL_KILLS", 20),
+    ("TIDEWELL_DEVICE_KILLS", 20),
+    ("TIDEWELL_STALL_UPDATES", 4_000),
+    ("TIDEWELL_MUTANTS", 60),
+    ("TIDEWELL_GARBAGE", 200),
+];
+
+/// Random rounds of stock clients in a short run.
+const ROUNDS: u64 = 60;
+
+/// The tests with real processes, `times` as long.
+pub(crate) fn soak(times: u64) -> Result<()> {
+    let programs = programs()?;
+    let amount = |short: u64| (short * times).to_string();
+    let tests = cargo("test --locked --package tidewell-tests --no-fail-fast -- --nocapture").without_limit();
+    // One change an edit, as it was typed.
+    let tests = tests.variable("TIDEWELL_TRACE_PATCHES", "1");
+    AMOUNTS.iter().fold(tests, |tests, (name, short)| tests.variable(name, amount(*short))).run()?;
+    run("tests/stock", &[("TIDEWELL_BINS", programs.into()), ("TIDEWELL_ROUNDS", amount(ROUNDS).into())])?;
+    Ok(())
 }
 
 /// The relay and the programs of the tests; answers the folder that they are in.
@@ -30,7 +55,7 @@ fn programs() -> Result<PathBuf> {
 }
 
 /// Runs the `*.test.mjs` of a folder, which find what they need by variables.
-fn run(folder: &str, variables: &[(&str, PathBuf)]) -> Result<Outcome> {
+fn run(folder: &str, variables: &[(&str, OsString)]) -> Result<Outcome> {
     npm::install("tests")?;
     let mut files: Vec<PathBuf> = fs::read_dir(workspace::path(folder))?
         .map(|entry| Ok(PathBuf::from(folder).join(entry?.file_name())))

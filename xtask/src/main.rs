@@ -61,6 +61,12 @@ enum Choice {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// The tests with real processes (kills, cuts, stalls, hostile bytes, stock clients), longer than `test` runs them
+    Soak {
+        /// How many times as long
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+        times: u64,
+    },
     /// Feed hostile bytes to the parts that read what strangers send
     Fuzz {
         /// For how long, each target
@@ -90,6 +96,7 @@ fn choose(choice: Choice) -> Result<ExitCode> {
         Choice::Bench(options) => bench::run(&options)?,
         Choice::Pack => consumer::pack_and_try()?,
         Choice::Simulate { arguments } => simulator::run(&arguments)?,
+        Choice::Soak { times } => end_to_end::soak(times)?,
         Choice::Fuzz { minutes, target } => fuzz::run(Duration::from_secs(60 * minutes), target.as_deref())?,
     }
     Ok(ExitCode::SUCCESS)
