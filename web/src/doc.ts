@@ -36,7 +36,7 @@ export interface Types {
 /** A document on this device. */
 export interface Doc extends Types {
   readonly name: string
-  /** The document as a plain value, with everything that this turn has edited. */
+  /** The document as a plain value, with what this turn has edited; inside `edit`, as it was before this turn. */
   readonly value: DocValue
   /** Where it stands with this device and with the relay. */
   readonly status: Status
@@ -92,7 +92,9 @@ export function makeDoc(engine: Engine, replica: Replica, close: () => Promise<v
 
 function makeTypes(engine: Engine, replica: Replica): Types {
   const declare = (path: Path, kind: 'text' | 'list' | 'map' | 'counter') => {
-    if (typeof path !== 'string' || replica.root.get(path) === kind) return
+    if (Array.isArray(path)) return
+    if (typeof path !== 'string') throw new TidewellError('invalid_path', 'a path is a string or an array')
+    if (replica.root.get(path) === kind) return
     call(engine, core => core.declare(replica.id, path, kind))
     replica.root.set(path, kind)
   }
@@ -117,7 +119,7 @@ function makeTypes(engine: Engine, replica: Replica): Types {
 }
 
 function readValue(engine: Engine, replica: Replica): DocValue {
-  // Inside `edit`: as it was before. The handles read what is being edited.
+  // Does nothing inside `edit`, whose edits may yet be taken back. The handles read them.
   flush(engine, replica)
   return call(engine, core => core.value(replica.id))
 }

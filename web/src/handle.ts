@@ -2,6 +2,7 @@
 
 import type { DeltaOperation } from './effect.js'
 import { call, type Engine, edit, flush } from './engine.js'
+import { TidewellError } from './error.js'
 import { copyPlain, encodeNew, type PlainValue } from './plain.js'
 import type { DeltaWatch, Replica } from './replica.js'
 import type { NewValue } from './shared.js'
@@ -107,8 +108,9 @@ export function textHandle(engine: Engine, replica: Replica, path: Path): TextHa
       return call(engine, core => core.text_content(replica.id, path))
     },
     insert(index, text, formats) {
+      if (typeof text !== 'string') throw new TidewellError('invalid_value', 'text')
       const copied = formats === undefined ? undefined : copyPlain(formats, 'formats')
-      edit(engine, replica, (core, id) => core.text_insert(id, path, index, String(text), copied))
+      edit(engine, replica, (core, id) => core.text_insert(id, path, index, text, copied))
     },
     delete(index, length = 1) {
       edit(engine, replica, (core, id) => core.text_delete(id, path, index, length))
@@ -207,6 +209,8 @@ export function counterHandle(engine: Engine, replica: Replica, path: Path): Cou
       return typeof value === 'number' ? value : 0
     },
     add(by = 1) {
+      // The module would read '1' as 1.
+      if (typeof by !== 'number') throw new TidewellError('invalid_value', 'by')
       edit(engine, replica, (core, id) => core.counter_add(id, path, by), true)
     },
   }
