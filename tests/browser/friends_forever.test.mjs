@@ -171,6 +171,8 @@ function typeAfter(page, name, before, patches) {
           }
         })
       }
+      // Reading ends the turn.
+      text.toString()
       return doc.status.unsent.bytes > bytes
     },
     { name, before, patches },
