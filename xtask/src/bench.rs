@@ -33,6 +33,9 @@ pub(crate) struct Options {
     /// Measurements of each; medians are reported
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// Wait up to so many seconds before each measurement until others leave two thirds of the machine
+    #[arg(long, default_value_t = 0)]
+    patience: u64,
 }
 
 /// The name of the only part that is no matter of relays.
@@ -54,6 +57,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     run = run.argument("--installed").argument(peers(""));
     run = run.argument("--out").argument(workspace::target("bench"));
     run = run.argument("--runs").argument(options.runs.to_string());
+    run = run.argument("--patience").argument(options.patience.to_string());
     if options.short {
         run = run.argument("--short");
     }

@@ -25,7 +25,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
 /// No measurement takes longer: the slowest waits for y-sweet's and Hocuspocus's timers.
@@ -70,6 +70,9 @@ struct RunOptions {
     /// Measurements of each; medians are reported
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// Wait up to so many seconds before each measurement for a moment when others use less than a third of the machine
+    #[arg(long, default_value_t = 0)]
+    patience: u64,
     /// Program of our relay
     #[arg(long)]
     relay: PathBuf,
@@ -117,6 +120,7 @@ async fn run(options: &RunOptions) -> Result<()> {
         println!("{}", scenario.title());
         for run in 1..=options.runs {
             for &peer in peers.iter().filter(|peer| scenario.suits(**peer)) {
+                calm(Duration::from_secs(options.patience)).await?;
                 measure(&mut report, scenario, peer, &programs, &options.out, extent, run).await?;
             }
         }
@@ -156,6 +160,21 @@ async fn measure(
     // Sockets close and files are deleted: none of it should fall into the next measurement.
     drop(data);
     sleep(Duration::from_millis(300)).await;
+    Ok(())
+}
+
+/// Waits until the machine has something to spare, but not for ever.
+async fn calm(patience: Duration) -> Result<()> {
+    const LOOK: Duration = Duration::from_millis(1_500);
+    let cores = u32::try_from(std::thread::available_parallelism()?.get()).unwrap_or(1);
+    let started = Instant::now();
+    while started.elapsed() < patience {
+        let before = process::machine_cpu()?;
+        sleep(LOOK).await;
+        if process::machine_cpu()?.saturating_sub(before) < LOOK * cores / 3 {
+            break;
+        }
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Counting deliveries and what they cost.
 
-use crate::process::{Process, Usage};
+use crate::process::{Process, Usage, machine_cpu, own_cpu};
 use anyhow::{Result, bail};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,6 +9,9 @@ use tokio::time::sleep;
 
 /// Named figures in the order of a table's columns.
 pub(crate) type Figures = Vec<(&'static str, f64)>;
+
+/// The column that tells how disturbed a measurement was.
+pub(crate) const OTHERS: &str = "others' cores";
 
 /// What readers write into while a scenario runs.
 pub(crate) struct Meter {
@@ -36,6 +39,17 @@ pub(crate) struct Measured {
     pub(crate) cores: f64,
     /// The relay's memory at the end, in MB.
     pub(crate) resident_mb: f64,
+    /// Cores that neither the relay nor the load generator kept busy, but others on the machine.
+    pub(crate) others_cores: f64,
+}
+
+/// The CPU time of everybody at one moment.
+struct Clocks {
+    at: Instant,
+    relay: Usage,
+    own: Duration,
+    machine: Duration,
+    delivered: u64,
 }
 
 impl Meter {
@@ -92,12 +106,22 @@ impl Meter {
         sleep(warm_up).await;
         self.check()?;
         self.is_measuring.store(true, Ordering::Relaxed);
-        let (started, usage_before, delivered_before) = (Instant::now(), process.usage()?, self.delivered());
+        let before = self.clocks(process)?;
         sleep(length).await;
-        let (elapsed, usage, delivered) = (started.elapsed(), process.usage()?, self.delivered());
+        let after = self.clocks(process)?;
         self.is_measuring.store(false, Ordering::Relaxed);
         self.check()?;
-        measured(elapsed, usage_before, usage, delivered - delivered_before)
+        measured(&before, &after)
+    }
+
+    fn clocks(&self, process: &Process) -> Result<Clocks> {
+        Ok(Clocks {
+            at: Instant::now(),
+            relay: process.usage()?,
+            own: own_cpu()?,
+            machine: machine_cpu()?,
+            delivered: self.delivered(),
+        })
     }
 
     /// Ages at which this part of the updates had arrived, in milliseconds: 0.5 is the median.
@@ -110,15 +134,20 @@ impl Meter {
     }
 }
 
-fn measured(elapsed: Duration, before: Usage, after: Usage, delivered: u64) -> Result<Measured> {
+fn measured(before: &Clocks, after: &Clocks) -> Result<Measured> {
+    let delivered = after.delivered - before.delivered;
     if delivered == 0 {
         bail!("nothing was delivered");
     }
-    let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64();
+    let elapsed = (after.at - before.at).as_secs_f64();
+    let cpu = after.relay.cpu.saturating_sub(before.relay.cpu);
+    let own = after.own.saturating_sub(before.own);
+    let others = after.machine.saturating_sub(before.machine).saturating_sub(cpu + own);
     Ok(Measured {
-        per_second: delivered as f64 / elapsed.as_secs_f64(),
-        cpu_us_each: cpu * 1e6 / delivered as f64,
-        cores: cpu / elapsed.as_secs_f64(),
-        resident_mb: after.resident_bytes as f64 / 1e6,
+        per_second: delivered as f64 / elapsed,
+        cpu_us_each: cpu.as_secs_f64() * 1e6 / delivered as f64,
+        cores: cpu.as_secs_f64() / elapsed,
+        resident_mb: after.relay.resident_bytes as f64 / 1e6,
+        others_cores: others.as_secs_f64() / elapsed,
     })
 }

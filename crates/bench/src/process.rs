@@ -100,10 +100,28 @@ impl Drop for Process {
     }
 }
 
+/// CPU time that everything on the machine has used since it started.
+pub(crate) fn machine_cpu() -> Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let line = stat.lines().next().context("/proc/stat is empty")?;
+    let fields: Vec<u64> = line.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
+    // Fields 3 and 4 are idle time and waiting for disks; those after 7 are part of the first two.
+    let busy = fields.iter().take(8).enumerate().filter(|(index, _)| !matches!(index, 3 | 4));
+    Ok(ticks(busy.map(|(_, count)| count).sum()))
+}
+
+/// CPU time that this process has used.
+pub(crate) fn own_cpu() -> Result<Duration> {
+    let line = fs::read_to_string("/proc/self/stat")?;
+    Ok(ticks(read_stat(0, &line).context("/proc/self/stat cannot be read")?.own_ticks))
+}
+
 /// A line of /proc/PID/stat, as far as we need it.
 struct Stat {
     id: u32,
     parent: u32,
+    /// Its own.
+    own_ticks: u64,
     /// Its own, and those of children that have ended.
     ticks: u64,
 }
@@ -127,13 +145,14 @@ fn all_stats() -> Result<Vec<Stat>> {
 fn read_stat(id: u32, line: &str) -> Option<Stat> {
     let fields: Vec<&str> = line.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok());
-    let ticks = number(11)? + number(12)? + number(13)? + number(14)?;
-    Some(Stat { id, parent: u32::try_from(number(1)?).ok()?, ticks })
+    let own_ticks = number(11)? + number(12)?;
+    let ticks = own_ticks + number(13)? + number(14)?;
+    Some(Stat { id, parent: u32::try_from(number(1)?).ok()?, own_ticks, ticks })
 }
 
 fn ticks(count: u64) -> Duration {
     let each = Duration::from_secs(1) / u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100);
-    each * u32::try_from(count).unwrap_or(u32::MAX)
+    each.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 fn resident_bytes(id: u32) -> Option<u64> {

@@ -3,7 +3,7 @@
 use super::Extent;
 use crate::board::{Board, Seen};
 use crate::link::{Buffer, Link};
-use crate::meter::{Figures, Meter};
+use crate::meter::{Figures, Meter, OTHERS};
 use crate::peer::Target;
 use crate::process::Process;
 use crate::protocol::Said;
@@ -66,6 +66,7 @@ pub(crate) async fn run(process: &Process, target: Target, extent: Extent) -> Re
         ("p99 ms", shared.meter.age_ms(0.99)),
         ("CPU µs/D", measured.cpu_us_each),
         ("RSS MB", measured.resident_mb),
+        (OTHERS, measured.others_cores),
     ])
 }
 

@@ -3,7 +3,7 @@
 use super::Extent;
 use crate::board::Board;
 use crate::link::{Buffer, Link, LinkReader, LinkWriter};
-use crate::meter::{Figures, Meter};
+use crate::meter::{Figures, Meter, OTHERS};
 use crate::peer::Target;
 use crate::process::Process;
 use crate::protocol::Said;
@@ -80,12 +80,18 @@ pub(crate) async fn run(process: &Process, target: Target, pace: Pace, extent: E
     reading.shutdown().await;
     Ok(match pace {
         Pace::Closed { .. } => {
-            vec![("D/s", measured.per_second), ("CPU µs/D", measured.cpu_us_each), ("cores", measured.cores)]
+            vec![
+                ("D/s", measured.per_second),
+                ("CPU µs/D", measured.cpu_us_each),
+                ("cores", measured.cores),
+                (OTHERS, measured.others_cores),
+            ]
         }
         Pace::Rate { .. } => vec![
             ("p50 ms", shared.meter.age_ms(0.5)),
             ("p99 ms", shared.meter.age_ms(0.99)),
             ("CPU µs/D", measured.cpu_us_each),
+            (OTHERS, measured.others_cores),
         ],
     })
 }
