@@ -14,7 +14,7 @@ pub(crate) const CHECK: &[Step] = &[
     step("format", "Rust is formatted", rust::format),
     step("lint", "clippy has nothing to say, natively and for the browser", rust::lint),
     step("web-check", "TypeScript is formatted, linted and typed", npm::check),
-    step("core", "the tests of the core", rust::test_core),
+    step("core", "the unit tests of the core", rust::test_core),
 ];
 
 /// Everything.
