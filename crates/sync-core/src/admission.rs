@@ -288,6 +288,8 @@ impl<'r, 'u> Walk<'r, 'u> {
             ContentKind::Type if list.depth > TYPE_DEPTH_MAX => Err(InvalidUpdate::TypeDepth),
             ContentKind::Type => Ok(Place::In(list, Holds::Type)),
             ContentKind::Deleted => Ok(Place::In(list, Holds::Deleted)),
+            // Nobody writes text as the value of a key, and merging would join it to several values.
+            ContentKind::String if list.is_key => Err(InvalidUpdate::Entry),
             // When its parent is collected with it, yrs goes on to use the freed item (rule AD22).
             ContentKind::Subdocument if list.depth > 1 => Err(InvalidUpdate::Subdocument),
             ContentKind::String | ContentKind::Value | ContentKind::Subdocument => {

@@ -71,8 +71,9 @@ pub enum InvalidUpdate {
     /// The neighbours of an item are not in the same list.
     #[error("the neighbours of an item are not in the same list")]
     Neighbours,
-    /// One item holds several values of one key, and they are not all deleted by the same update.
-    #[error("one item holds several values of one key")]
+    /// One item holds several values of one key, and they are not all deleted by the same update; or the
+    /// value of a key is text that is not in a shared type.
+    #[error("one item holds several values of one key, or bare text")]
     Entry,
     /// A subdocument lives in a shared type that can be deleted.
     #[error("a subdocument does not live in a root type")]

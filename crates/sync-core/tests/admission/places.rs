@@ -240,8 +240,11 @@ fn ad17_several_values_of_one_key_are_refused_unless_the_update_deletes_them_all
     assert!(offered(&base(), &next(vec![(2, 1), (0, 2)])).unwrap().is_complete());
     let behind = vec![after(1, 10).numbers(&[1, 2])];
     assert_eq!(offered(&base(), &update(&[(2, 0, behind)])), Err(InvalidUpdate::Entry));
-    let text = vec![in_type(1, 5).at_key("v").text("ab")];
-    assert_eq!(offered(&base(), &update(&[(2, 0, text)])), Err(InvalidUpdate::Entry));
+    for text in
+        [in_type(1, 5).at_key("v").text("ab"), in_type(1, 5).at_key("v").text("a"), after(1, 10).text("a")]
+    {
+        assert_eq!(offered(&base(), &update(&[(2, 0, vec![text])])), Err(InvalidUpdate::Entry));
+    }
     let collected = vec![in_type(1, 5).at_key("v").deleted(5)];
     assert!(offered(&base(), &update(&[(2, 0, collected)])).is_ok());
 }
