@@ -9,6 +9,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tidewell_sync_core::document_name::DocumentName;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_tungstenite::tungstenite::http::Uri;
 
 /// Commands that wait for the actor; whoever sends more waits.
 const COMMANDS_MAX: usize = 1024;
@@ -45,6 +46,9 @@ impl Options {
 /// Why a client cannot be opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
+    /// The address is none that this client can connect to.
+    #[error("{0:?} is no address of the form ws://host:port/path")]
+    Url(String),
     /// Its directory cannot be used.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
@@ -65,6 +69,9 @@ impl Client {
     /// Opens a client. It connects in the background, and again whenever the connection is lost; that the
     /// relay cannot be reached is no error.
     pub async fn open(options: Options) -> Result<Client, OpenError> {
+        if !is_address(&options.url) {
+            return Err(OpenError::Url(options.url));
+        }
         let directory = match options.store.clone() {
             Store::Memory => None,
             Store::Directory(path) => {
@@ -113,4 +120,10 @@ impl Client {
             let _ = answer.await;
         }
     }
+}
+
+/// Otherwise the mistake would look like a relay that is never there. There is no TLS here: a client that
+/// is not on the relay's machine goes through a proxy that has it.
+fn is_address(url: &str) -> bool {
+    url.parse::<Uri>().is_ok_and(|url| url.scheme_str() == Some("ws") && url.host().is_some())
 }
