@@ -74,15 +74,20 @@ fn name(document: usize) -> String {
     format!("document-{document}")
 }
 
+/// A document's clients come one after the other: y-sweet refuses one of two that come first together.
 async fn open_all(target: Target, documents: usize) -> Result<Vec<(usize, usize, Link)>> {
-    let places = (0..documents).flat_map(|document| (0..CLIENTS).map(move |client| (document, client)));
-    let opening = stream::iter(places).map(|(document, client)| async move {
-        let (link, _) = Link::open(&target, &name(document), Buffer::Small)
-            .await
-            .with_context(|| format!("opening document {document}"))?;
-        Ok((document, client, link))
+    let opening = stream::iter(0..documents).map(|document| async move {
+        let mut links = Vec::with_capacity(CLIENTS);
+        for client in 0..CLIENTS {
+            let (link, _) = Link::open(&target, &name(document), Buffer::Small)
+                .await
+                .with_context(|| format!("opening document {document}"))?;
+            links.push((document, client, link));
+        }
+        Ok(links)
     });
-    opening.buffer_unordered(OPENING_MAX).collect::<Vec<Result<_>>>().await.into_iter().collect()
+    let opened: Vec<Result<Vec<_>>> = opening.buffer_unordered(OPENING_MAX).collect().await;
+    Ok(opened.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
 async fn take_part(shared: &Shared, document: usize, client: usize, mut link: Link) -> Result<()> {
