@@ -24,9 +24,15 @@ pub struct Relay {
 impl Relay {
     /// Starts a relay on `data` and a free port, and waits until it listens.
     pub async fn start(data: &Path) -> anyhow::Result<Relay> {
+        Relay::start_with(data, &[]).await
+    }
+
+    /// The same, with further arguments.
+    pub async fn start_with(data: &Path, arguments: &[&str]) -> anyhow::Result<Relay> {
         let mut process = Command::new(binary("tidewell-server", "tidewell")?)
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
+            .args(arguments)
             .env("TIDEWELL_LOG", std::env::var("TIDEWELL_LOG").unwrap_or_else(|_| "warn".into()))
             .stdout(Stdio::piped())
             .kill_on_drop(true)
