@@ -68,6 +68,8 @@ pub(super) struct Socket {
     timer: Pin<Box<Sleep>>,
     /// The peer must have been let in by then.
     deadline: Option<Instant>,
+    /// How reading ended; what came before is taken first.
+    end: Option<End>,
     metrics: Arc<Metrics>,
 }
 
@@ -83,6 +85,7 @@ impl Socket {
             heard_at: now,
             timer: Box::pin(sleep_until(now + PING_AFTER)),
             deadline: None,
+            end: None,
             metrics,
         }
     }
@@ -130,9 +133,10 @@ impl Socket {
         if !self.is_flushed && self.poll_write(context).is_err() {
             return Poll::Ready(Event::End(End::Gone));
         }
-        if intent.may_read
-            && let Poll::Ready(event) = self.poll_read(context)
-        {
+        if !intent.may_read {
+            // Whoever is not listened to is not silent.
+            self.heard();
+        } else if let Poll::Ready(event) = self.poll_read(context) {
             return Poll::Ready(event);
         }
         if wake.take_nudge() || (self.is_flushed && (intent.has_more || wake.is_marked())) {
@@ -184,7 +188,7 @@ impl Socket {
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Event> {
         let (mut frames, mut bytes) = (Vec::new(), 0);
-        while frames.len() < FRAMES_AT_ONCE_MAX && bytes < FRAMES_AT_ONCE_BYTES {
+        while self.end.is_none() && frames.len() < FRAMES_AT_ONCE_MAX && bytes < FRAMES_AT_ONCE_BYTES {
             let frame = match self.socket.poll_next_unpin(context) {
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok(Message::Binary(frame)))) => Frame::Binary(frame),
@@ -193,12 +197,13 @@ impl Socket {
                     self.heard();
                     continue;
                 }
-                // After a close or an error the stream ends by itself; what came before is still taken.
-                Poll::Ready(Some(Ok(Message::Close(_)))) if !frames.is_empty() => break,
-                Poll::Ready(Some(Err(_))) if !frames.is_empty() => break,
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Event::End(end_of(&error))),
+                Poll::Ready(Some(Err(error))) => {
+                    self.end = Some(end_of(&error));
+                    break;
+                }
                 Poll::Ready(Some(Ok(Message::Close(_))) | None) => {
-                    return Poll::Ready(Event::End(End::Gone));
+                    self.end = Some(End::Gone);
+                    break;
                 }
             };
             if let Frame::Binary(frame) = &frame {
@@ -207,7 +212,7 @@ impl Socket {
             frames.push(frame);
         }
         if frames.is_empty() {
-            return Poll::Pending;
+            return self.end.take().map_or(Poll::Pending, |end| Poll::Ready(Event::End(end)));
         }
         self.metrics.bytes_in.increment(u64::try_from(bytes).unwrap_or(0));
         self.heard();

@@ -42,14 +42,16 @@ async fn a_frame_beyond_the_limit_is_refused_and_not_read() {
     let (_folder, data) = data();
     let relay = Relay::start(&data);
     let mut client = Client::connect(&relay).await;
-    // The head of a masked frame of twice the limit, and none of its bytes.
+    // A ping, and with it the head of a masked frame of twice the limit and none of its bytes.
     use tokio::io::AsyncWriteExt;
-    let mut head = vec![0x82, 0xff];
+    let mut head = vec![0x82, 0x82, 0, 0, 0, 0, 6, 1];
+    head.extend_from_slice(&[0x82, 0xff]);
     head.extend_from_slice(&(2 * FRAME_BYTES_MAX as u64).to_be_bytes());
     head.extend_from_slice(&[1, 2, 3, 4]);
     let stream = client.socket.get_mut();
     stream.write_all(&head).await.unwrap();
     stream.flush().await.unwrap();
+    assert_eq!(client.next().await, RelayMessage::Pong { nonce: 1 }, "what came before it is answered");
     assert_eq!(client.refused().await, Code::FrameTooLarge);
 }
 
