@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 /// Buffer for reading a socket. axum's default of 128 KiB would be most of an idle connection's memory;
-/// longer frames grow it for as long as they take.
-pub(crate) const READ_BUFFER_BYTES: usize = 4 << 10;
+/// longer frames grow it for as long as they take. One read takes about 50 typed characters.
+pub(crate) const READ_BUFFER_BYTES: usize = 2 << 10;
 
 /// Bytes gathered before they are written to a socket without a flush.
 pub(crate) const WRITE_BUFFER_BYTES: usize = 16 << 10;

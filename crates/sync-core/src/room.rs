@@ -9,7 +9,7 @@ mod batch;
 mod member;
 
 pub use batch::{Acknowledgement, Batch, Receipt};
-use member::{Asking, Member, Progress};
+use member::{Asking, Member, Members, Progress};
 pub use member::{Behind, MemberId, Outgoing, Ready};
 
 use crate::admission::Admitted;
@@ -19,7 +19,7 @@ use crate::protocol::{Position, Resume};
 use crate::state_vector::StateVector;
 use crate::update::{InvalidUpdate, Scan, merge};
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use thiserror::Error;
 
 /// Why a stored document cannot be served. Its rows are left as they are.
@@ -96,7 +96,7 @@ pub struct Room {
     ring_bytes: usize,
     /// The ring holds all commits after this one.
     ring_after: u64,
-    members: BTreeMap<MemberId, Member>,
+    members: Members,
     next_member: u64,
     /// Members that have everything committed.
     up_to_date: usize,
@@ -129,7 +129,7 @@ impl Room {
             ring: VecDeque::new(),
             ring_bytes: 0,
             ring_after: sequence,
-            members: BTreeMap::new(),
+            members: Members::default(),
             next_member: 0,
             up_to_date: 0,
         })
@@ -206,7 +206,7 @@ impl Room {
         let id = MemberId(self.next_member);
         self.next_member += 1;
         self.up_to_date += usize::from(progress == Progress::At(self.sequence()));
-        self.members.insert(id, Member::new(progress, asking));
+        self.members.push(id, Member::new(progress, asking));
         id
     }
 
@@ -265,9 +265,9 @@ impl Room {
     /// Members whose answer had a hole are asked again once something it waited for is there.
     fn ask_again(&mut self) -> Vec<MemberId> {
         let mut wake = Vec::new();
-        for (id, member) in &mut self.members {
+        for (id, member) in self.members.iter_mut() {
             if member.asks_again(&self.admitted) {
-                wake.push(*id);
+                wake.push(id);
             }
         }
         wake

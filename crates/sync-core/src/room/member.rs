@@ -70,6 +70,49 @@ impl Asking {
     }
 }
 
+/// The members of a room, in the order in which they came, which is that of their IDs. A list and not a
+/// `BTreeMap`: the node of a map with a single entry would be a tenth of an idle room's memory.
+#[derive(Debug, Default)]
+pub(super) struct Members(Vec<(MemberId, Member)>);
+
+impl Members {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn get(&self, id: &MemberId) -> Option<&Member> {
+        let index = self.0.binary_search_by_key(id, |(id, _)| *id).ok()?;
+        self.0.get(index).map(|(_, member)| member)
+    }
+
+    pub(super) fn get_mut(&mut self, id: &MemberId) -> Option<&mut Member> {
+        let index = self.0.binary_search_by_key(id, |(id, _)| *id).ok()?;
+        self.0.get_mut(index).map(|(_, member)| member)
+    }
+
+    /// Takes in a member whose ID is higher than all before it.
+    pub(super) fn push(&mut self, id: MemberId, member: Member) {
+        // Most rooms have one member or two; a list that grows by itself would begin with four places.
+        if self.0.len() < 2 {
+            self.0.reserve_exact(1);
+        }
+        self.0.push((id, member));
+    }
+
+    pub(super) fn remove(&mut self, id: &MemberId) -> Option<Member> {
+        let index = self.0.binary_search_by_key(id, |(id, _)| *id).ok()?;
+        Some(self.0.remove(index).1)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (MemberId, &mut Member)> {
+        self.0.iter_mut().map(|(id, member)| (*id, member))
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) progress: Progress,
