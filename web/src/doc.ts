@@ -1,7 +1,7 @@
 // A document as the application holds it.
 
 import type { Code } from './code.js'
-import { call, type Engine, flush, queueFlush, refresh } from './engine.js'
+import { call, type Engine, flush, queueFlush, readStatus, refresh } from './engine.js'
 import { TidewellError } from './error.js'
 import {
   type CounterHandle,
@@ -71,13 +71,15 @@ export function makeDoc(engine: Engine, replica: Replica, close: () => Promise<v
       return readValue(engine, replica)
     },
     get status() {
-      refresh(engine, replica)
+      readStatus(engine, replica)
       return replica.status
     },
     edit: change => editTogether(engine, replica, types, change),
     watch: (select, callback) => watch(engine, replica, select, callback),
     onStatus(callback) {
       const listener = (status: Status) => callback(status)
+      // Changes are told against what is known now.
+      readStatus(engine, replica)
       replica.statusListeners.add(listener)
       return () => replica.statusListeners.delete(listener)
     },
@@ -204,7 +206,7 @@ async function savedAtRelay(
 ): Promise<void> {
   if (engine.isClosed || replica.ending.signal.aborted) throw new TidewellError('closed')
   if (engine.recovery !== undefined) await engine.recovery
-  refresh(engine, replica)
+  readStatus(engine, replica)
   const row = replica.coreStatus[5]
   if (row === undefined) return
   let waiter: Waiter | undefined

@@ -288,8 +288,13 @@ async function compact(engine: Engine, replica: Replica): Promise<void> {
   replica.foldable.snapshotBytes = update.length
 }
 
-/** Works a document's status out anew, and tells if it has changed. */
+/** A document's status may have changed: works it out if anybody listens or waits. */
 export function refresh(engine: Engine, replica: Replica): void {
+  if (replica.statusListeners.size > 0 || replica.waiters.size > 0) readStatus(engine, replica)
+}
+
+/** Works a document's status out anew, and tells if it has changed. */
+export function readStatus(engine: Engine, replica: Replica): void {
   if (engine.isClosed) return
   if (engine.recovery === undefined && engine.generation === wasmGeneration() && replica.id >= 0) {
     replica.coreStatus = call(engine, core => core.status(replica.id)) as CoreStatus

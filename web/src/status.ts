@@ -18,5 +18,17 @@ export interface Status {
 
 /** True when nothing differs. */
 export function isSameStatus(a: Status, b: Status): boolean {
-  return JSON.stringify(a) === JSON.stringify(b)
+  return (
+    a.unsent.edits === b.unsent.edits &&
+    a.unsent.bytes === b.unsent.bytes &&
+    a.unsent.since === b.unsent.since &&
+    a.persistent === b.persistent &&
+    codeOf(a.device) === codeOf(b.device) &&
+    codeOf(a.link) === codeOf(b.link)
+  )
+}
+
+function codeOf(state: Status['device'] | Status['link']): string {
+  if (typeof state === 'string') return state
+  return 'failed' in state ? state.failed : state.refused
 }

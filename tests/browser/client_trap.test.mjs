@@ -1,0 +1,199 @@
+// What happens when the WebAssembly module fails. A test makes it fail: it wraps what the module exports, in the page,
+// so the package has no way in for that.
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+
+import { on, openDevice, startPages, storeContent, until } from './client_page.mjs'
+import { startRelay, temporaryFolder } from './relay.mjs'
+
+/** Lets an exported function trap: `globalThis.trap = { name, times }`. */
+const trappableModule = () => {
+  globalThis.traps = 0
+  const fail = () => {
+    globalThis.traps += 1
+    throw new WebAssembly.RuntimeError('unreachable (injected)')
+  }
+  const wrap = ({ exports }) => {
+    const wrapped = {}
+    for (const [name, value] of Object.entries(exports)) {
+      wrapped[name] =
+        typeof value !== 'function'
+          ? value
+          : (...options) => {
+              const { trap } = globalThis
+              if (trap?.name === name && trap.times > 0) {
+                trap.times -= 1
+                // As a real one: in the middle of the work.
+                value(...options)
+                fail()
+              }
+              return value(...options)
+            }
+    }
+    return { exports: wrapped }
+  }
+  const { Instance, instantiate } = WebAssembly
+  WebAssembly.Instance = (module, imports) => wrap(new Instance(module, imports))
+  WebAssembly.instantiate = async (source, imports) => {
+    const made = await instantiate(source, imports)
+    return made instanceof Instance ? wrap(made) : { module: made.module, instance: wrap(made.instance) }
+  }
+}
+
+test('a trap while an edit is written loses nothing: not that edit, not those before and after, and is reported as recovered', async t => {
+  const page = await (await startPages(t)).page(trappableModule)
+  await openDevice(page)
+  await on(page, async ({ doc }) => {
+    doc.text('notes').insert(0, 'a')
+    await doc.saved('device')
+    doc.text('notes').insert(1, 'b')
+    await null
+    globalThis.trap = { name: 'core_commit', times: 1 }
+    doc.edit(d => {
+      d.text('notes').insert(2, 'c')
+      d.list('todos').push({ title: 'milk' })
+    })
+    await null
+    await null
+    doc.text('notes').insert(3, 'd')
+  })
+  await until(page, ({ errors }) => errors.some(error => error.code === 'recovered'))
+  const value = { notes: 'abcd', todos: [{ title: 'milk' }] }
+  assert.deepEqual(await on(page, ({ doc }) => ({ ...doc.value })), value)
+  await on(page, ({ doc }) => doc.saved('device'))
+  assert.equal(await page.evaluate(() => globalThis.traps), 1)
+  await page.reload()
+  await openDevice(page)
+  assert.deepEqual(await on(page, ({ doc }) => ({ ...doc.value })), value)
+  assert.equal(await on(page, ({ doc }) => doc.status.unsent.edits), 4)
+})
+
+test('a trap in the draft, in a read or in a drain is recovered from too', async t => {
+  for (const name of ['core_text_insert', 'core_length', 'core_drain', 'core_value', 'core_tick']) {
+    const page = await (await startPages(t)).page(trappableModule)
+    await openDevice(page)
+    await on(
+      page,
+      async ({ doc, errors }, name) => {
+        const recovered = () => errors.some(error => error.code === 'recovered')
+        doc.text('notes').insert(0, 'before ')
+        await doc.saved('device')
+        globalThis.trap = { name, times: 1 }
+        doc.text('notes').insert(7, 'during')
+        try {
+          doc.text('notes').length
+          doc.value
+        } catch (error) {
+          if (error.code !== 'recovered') throw error
+        }
+        while (!recovered()) await new Promise(resolve => setTimeout(resolve, 10))
+      },
+      name,
+    )
+    assert.equal(await on(page, ({ doc }) => doc.text('notes').toString()), 'before during', name)
+    await page.close()
+  }
+})
+
+test('after a trap the connection is made anew, and what was not acknowledged arrives', async t => {
+  const relay = await startRelay(t, { data: await temporaryFolder(t) })
+  const pages = await startPages(t)
+  const [page, other] = [await pages.page(trappableModule), await pages.page()]
+  await openDevice(page, { url: relay.url })
+  await openDevice(other, { store: 'other', url: relay.url })
+  await until(page, ({ doc }) => doc.status.link === 'live')
+  await on(page, ({ doc }) => {
+    globalThis.trap = { name: 'core_frame', times: 1 }
+    doc.text('notes').insert(0, 'through a trap')
+    return doc.saved('relay')
+  })
+  await until(other, ({ doc }) => doc.text('notes').toString() === 'through a trap')
+  await on(other, ({ doc }) => doc.text('notes').insert(0, 'and back, '))
+  await until(page, ({ doc }) => doc.text('notes').toString() === 'and back, through a trap')
+})
+
+test('watchers go on after a trap: a text that is watched is told whole', async t => {
+  const page = await (await startPages(t)).page(trappableModule)
+  await openDevice(page)
+  await on(page, async ({ doc }) => {
+    globalThis.shown = ''
+    doc.text('notes').onDelta(delta => {
+      let at = 0
+      for (const { insert, retain, delete: gone } of delta) {
+        if (retain) at += retain
+        if (gone) globalThis.shown = globalThis.shown.slice(0, at) + globalThis.shown.slice(at + gone)
+        if (insert) {
+          globalThis.shown = globalThis.shown.slice(0, at) + insert + globalThis.shown.slice(at)
+          at += insert.length
+        }
+      }
+    })
+    doc.text('notes').insert(0, 'hello')
+    await doc.saved('device')
+    globalThis.trap = { name: 'core_commit', times: 1 }
+    doc.text('notes').insert(5, ' you')
+  })
+  await until(page, ({ doc, errors }) => errors.length > 0 && doc.text('notes').toString() === 'hello you')
+  await on(page, async ({ doc }) => {
+    doc.text('notes').insert(9, '!')
+    await doc.saved('device')
+  })
+  assert.equal(await page.evaluate(() => globalThis.shown), 'hello you!')
+})
+
+test('a row with which the module fails is found among many, set aside and reported, and editing goes on', async t => {
+  const pages = await startPages(t)
+  const first = await pages.page()
+  await first.evaluate(async () => {
+    const { open } = await import('/dist/index.js')
+    for (let opening = 0; opening < 12; opening += 1) {
+      const client = await open()
+      const doc = await client.doc('test/doc')
+      doc.map('words').set(`k${opening}`, opening === 7 ? 'poison' : 'fine')
+      await client.close()
+    }
+  })
+  await first.close()
+  const page = await pages.page(() => {
+    // The module copies each row when it reads it: a row with this word makes it fail, as yrs might.
+    const { set } = Uint8Array.prototype
+    Uint8Array.prototype.set = function (source, offset) {
+      if (
+        source instanceof Uint8Array &&
+        source.length < 200 &&
+        String.fromCharCode(...source).includes('poison')
+      ) {
+        throw new WebAssembly.RuntimeError('unreachable (injected)')
+      }
+      return set.call(this, source, offset)
+    }
+  })
+  await openDevice(page)
+  await until(page, ({ errors }) => errors.some(error => error.code === 'device_corrupt'))
+  const words = await on(page, ({ doc }) => doc.value.words)
+  assert.deepEqual(Object.keys(words).length, 11)
+  assert.ok(!('k7' in words))
+  await on(page, ({ doc }) => {
+    doc.map('words').set('k12', 'after')
+    return doc.saved('device')
+  })
+  const { set_aside } = await storeContent(page)
+  assert.equal(set_aside.values.length, 1)
+  assert.match(String.fromCharCode(...set_aside.values[0].row.update), /poison/)
+})
+
+test('edits with which the module always fails are given up and reported, and the next ones are made', async t => {
+  const page = await (await startPages(t)).page(trappableModule)
+  await openDevice(page)
+  await on(page, async ({ doc, errors }) => {
+    globalThis.trap = { name: 'core_commit', times: 1000 }
+    doc.text('notes').insert(0, 'bad')
+    while (!errors.some(error => error.code === 'invalid_value'))
+      await new Promise(resolve => setTimeout(resolve, 10))
+    globalThis.trap = undefined
+    doc.text('notes').insert(0, 'good')
+    await doc.saved('device')
+  })
+  assert.equal(await on(page, ({ doc }) => doc.text('notes').toString()), 'good')
+})
