@@ -31,10 +31,15 @@ const trappableModule = () => {
               return value(...options)
             }
     }
-    return { exports: wrapped }
+    return Object.create(WebAssembly.Instance.prototype, { exports: { value: wrapped } })
   }
   const { Instance, instantiate } = WebAssembly
-  WebAssembly.Instance = (module, imports) => wrap(new Instance(module, imports))
+  WebAssembly.Instance = class {
+    constructor(module, imports) {
+      // biome-ignore lint/correctness/noConstructorReturn: as the one that it stands for does
+      return wrap(new Instance(module, imports))
+    }
+  }
   WebAssembly.instantiate = async (source, imports) => {
     const made = await instantiate(source, imports)
     return made instanceof Instance ? wrap(made) : { module: made.module, instance: wrap(made.instance) }
