@@ -19,7 +19,8 @@ const DOCUMENT = 'test/friendsforever'
 test('two devices that see of each other what two people saw end with the text that those people had', async t => {
   const trace = readTrace('friendsforever')
   const transactions = trace.txns.slice(0, TRANSACTIONS)
-  const relay = await startRelay(t, { data: await temporaryFolder(t) })
+  const data = await temporaryFolder(t)
+  const relay = await startRelay(t, { data })
   const page = await (await startPages(t)).page()
   const devices = await devicesInOrder(t, page, relay)
   const people = [new Person(1), new Person(2)]
@@ -56,7 +57,9 @@ test('two devices that see of each other what two people saw end with the text t
     people.map(person => person.text()),
     [expected, expected],
   )
-  assert.equal(await readText(relay.url, DOCUMENT, 'text'), expected)
+  await relay.kill()
+  const stored = await startRelay(t, { data })
+  assert.equal(await readText(stored.url, DOCUMENT, 'text'), expected)
   t.diagnostic(
     `${transactions.length} transactions in ${runs.length} runs and ${deliveries} deliveries, ${seconds.toFixed(1)} s`,
   )

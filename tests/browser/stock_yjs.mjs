@@ -4,7 +4,7 @@ import { WebSocket } from 'ws'
 import { WebsocketProvider } from 'y-websocket'
 import * as Y from 'yjs'
 
-/** The text of this name in a document, as the relay at `url` has it now. */
+/** The text of this name in a document, as the relay at `url` has it in its store when it has just been started. */
 export function readText(url, document, name) {
   return withText(url, document, name, text => text.toString())
 }
