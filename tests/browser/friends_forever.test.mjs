@@ -13,7 +13,7 @@ import { startRelay, temporaryFolder } from './relay.mjs'
 import { readText } from './stock_yjs.mjs'
 import { knowledgeOf, readTrace } from './traces.mjs'
 
-const TRANSACTIONS = process.env.TIDEWELL_LONG === '1' ? Number.POSITIVE_INFINITY : 4_000
+const TRANSACTIONS = process.env.TIDEWELL_LONG === '1' ? Number.POSITIVE_INFINITY : 2_000
 const DOCUMENT = 'test/friendsforever'
 
 test('two devices that see of each other what two people saw end with the text that those people had', async t => {

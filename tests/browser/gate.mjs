@@ -22,7 +22,7 @@ export async function openGate(t, syncUrl) {
 
   server.on('connection', (device, request) => {
     const relay = new WebSocket(syncUrl, request.headers['sec-websocket-protocol'])
-    const opened = once(relay, 'open')
+    const early = []
     pass = frame => device.send(frame)
     relay.on('message', frame => {
       if (frame[0] !== UPDATES && frame[0] !== ACK) return pass(frame)
@@ -30,11 +30,16 @@ export async function openGate(t, syncUrl) {
       arrived += 1
       news.emit('arrived')
     })
-    device.on('message', async frame => {
+    relay.on('open', () => {
+      for (const frame of early) relay.send(frame)
+    })
+    // It is closed as well.
+    relay.on('error', () => {})
+    device.on('message', frame => {
       // Before the update come the tag, the channel, the number and the length, each in a byte when it is small.
       if (frame[0] === PUSH) firstUpdate ??= frame.subarray(4)
-      await opened
-      relay.send(frame)
+      if (relay.readyState === WebSocket.CONNECTING) early.push(frame)
+      else relay.send(frame)
     })
     device.on('close', () => relay.close())
     relay.on('close', () => device.close())
