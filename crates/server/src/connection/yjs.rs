@@ -148,11 +148,17 @@ impl Connection {
             End::from(Code::LoadFailed)
         })?;
         self.room.caught_up(self.member, ready.through);
+        // The parts are shared and may be of a moment ago. What was committed since comes before the answer
+        // too, or the client would believe that it has everything.
+        let is_old = self.room.sequence() > ready.through;
         let (last, first) = match ready.parts.split_last() {
-            Some((last, first)) if is_answer => (Some(last.clone()), first),
+            Some((last, first)) if is_answer && !is_old => (Some(last.clone()), first),
             _ => (is_answer.then(|| Bytes::from_static(EMPTY)), &*ready.parts),
         };
         first.iter().for_each(|part| self.send(YMessage::Update(part.clone())));
+        if is_answer && is_old {
+            Box::pin(self.collect()).await?;
+        }
         last.into_iter().for_each(|last| self.send(YMessage::SyncStep2(last)));
         Ok(())
     }

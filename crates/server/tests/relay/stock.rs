@@ -102,6 +102,23 @@ async fn stock_clients_and_our_own_converge_on_one_document() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stock_client_that_is_told_it_is_synced_has_everything_that_was_committed() {
+    let (_folder, data) = data();
+    let relay = Relay::start(&data);
+    let mut writer = Stock::connect(&relay, "/yjs/a/doc", 1).await;
+    writer.until(|stock| stock.synced).await;
+    let mut reader = Stock::connect(&relay, "/yjs/a/doc", 2).await;
+    for text in ["one ", "two ", "three "] {
+        writer.types(text).await;
+        reader.until(|stock| stock.doc.text().ends_with(text)).await;
+        // The answer for those who know nothing is made once; the second time it is of a moment ago.
+        let mut joiner = Stock::connect(&relay, "/yjs/a/doc", 3).await;
+        joiner.until(|stock| stock.synced).await;
+        assert_eq!(joiner.doc.text(), reader.doc.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stock_client_brings_what_it_edited_offline_and_gets_what_it_missed() {
     let (_folder, data) = data();
     let offline = Author::new(1);
