@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
-import { on, openDevice, startPages, until } from './client_page.mjs'
+import { on, openDevice, startPages, storeContent, until } from './client_page.mjs'
 import { startRelay, temporaryFolder } from './relay.mjs'
 
 test('what one device types another one has, and saved(relay) resolves when the relay has it', async t => {
@@ -74,4 +74,33 @@ test('a relay that is killed and comes back is found again, and nothing is lost 
   relay = await startRelay(t, { data, port })
   await on(page, ({ doc }) => doc.saved('relay'))
   await until(page, ({ doc }) => doc.text('notes').toString() === 'while it was gone', undefined, 'b')
+})
+
+test('what is acknowledged is folded into few rows, and a start without network has all of it', async t => {
+  const relay = await startRelay(t, { data: await temporaryFolder(t) })
+  const page = await (await startPages(t)).page()
+  await openDevice(page, { url: relay.url })
+  await on(page, async ({ doc }) => {
+    for (let edit = 0; edit < 130; edit += 1) {
+      doc.list('l').push(edit)
+      await doc.saved('relay')
+    }
+  })
+  await page.waitForFunction(async () => {
+    const request = indexedDB.open('tidewell/default')
+    await new Promise(resolve => request.addEventListener('success', resolve))
+    const tx = request.result.transaction('received')
+    const count = tx.objectStore('received').count()
+    await new Promise(resolve => tx.addEventListener('complete', resolve))
+    request.result.close()
+    return count.result < 60
+  })
+  await on(page, ({ client }) => client.close())
+  assert.deepEqual((await storeContent(page)).outbox.keys, [])
+  await page.reload()
+  await openDevice(page)
+  assert.deepEqual(
+    await on(page, ({ doc }) => doc.value.l),
+    Array.from({ length: 130 }, (_, edit) => edit),
+  )
 })
