@@ -13,7 +13,7 @@ pub use admitted::Admitted;
 use admitted::{Holds, List, Place, Run};
 
 use crate::lib0::Reader;
-use crate::limits::{MISSING_MAX, TYPE_DEPTH_MAX};
+use crate::limits::{MISSING_MAX, TYPE_DEPTH_MAX, UPDATE_CLIENTS_MAX};
 use crate::update::{
     ContentKind, DeleteSet, Id, InvalidUpdate, Item, Parent, Ranges, Scan, Struct, StructKind, read_struct,
 };
@@ -45,6 +45,7 @@ impl Admitted {
         let mut walk = Walk::new(self, &scan);
         walk.run()?;
         walk.check_for_cycles()?;
+        walk.check_clients()?;
         Ok(walk.finish(update))
     }
 }
@@ -325,6 +326,17 @@ impl<'r, 'u> Walk<'r, 'u> {
                 }
                 at = section;
             }
+        }
+        Ok(())
+    }
+
+    /// A document has no more clients than one update may name, or no update could hold all of it
+    /// (rule AD2).
+    fn check_clients(&self) -> Result<(), InvalidUpdate> {
+        let is_new = |section: &&Progress| section.known_before == 0 && section.known > 0;
+        let new = self.sections.iter().filter(is_new).count();
+        if new > 0 && self.admitted.client_count() + new > UPDATE_CLIENTS_MAX {
+            return Err(InvalidUpdate::Clients);
         }
         Ok(())
     }

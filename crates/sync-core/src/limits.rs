@@ -15,7 +15,8 @@ pub const UPDATE_BYTES_MAX: usize = 16 << 20;
 /// Largest document name, in bytes of UTF-8 (`docs/protocol.md`, "Names").
 pub const DOCUMENT_NAME_BYTES_MAX: usize = 512;
 
-/// Most clients that one update may name, and most that its deletions may name. Each costs a few hundred
+/// Most clients that one update may name, most that its deletions may name, and so most that a document may
+/// have: a snapshot of it is one update. Each costs a few hundred
 /// bytes while it is admitted; documents with 20,000 clients exist.
 pub const UPDATE_CLIENTS_MAX: usize = 1 << 17;
 

@@ -119,6 +119,11 @@ impl Admitted {
         self.clients.is_empty()
     }
 
+    /// Clients that made something.
+    pub fn client_count(&self) -> usize {
+        self.clients.len()
+    }
+
     /// All clocks.
     pub fn state_vector(&self) -> StateVector {
         self.clients.iter().map(|(client, known)| (*client, known.clock)).collect()

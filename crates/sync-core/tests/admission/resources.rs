@@ -117,6 +117,25 @@ fn ad2_as_many_clients_as_an_update_may_name_take_at_most_64_megabytes() {
 }
 
 #[test]
+fn ad2_a_document_has_no_more_clients_than_an_update_may_name() {
+    let update = |clients: std::ops::Range<u64>, clock: u64| {
+        let count = clients.end - clients.start;
+        let sections =
+            clients.flat_map(|client| [uint(1), uint(client), uint(clock), gc(1)].concat()).collect();
+        Bytes::from([uint(count), sections, uint(0)].concat())
+    };
+    let most = UPDATE_CLIENTS_MAX as u64;
+    let mut admitted = Admitted::new();
+    assert!(admitted.admit(&update(0..most - 1, 0)).unwrap().is_complete());
+    let before = admitted.clone();
+    assert_eq!(admitted.admit(&update(most..most + 2, 0)), Err(InvalidUpdate::Clients));
+    assert_eq!(before, admitted);
+    assert!(admitted.admit(&update(most..most + 1, 0)).unwrap().is_complete());
+    assert_eq!(admitted.admit(&update(most + 1..most + 2, 0)), Err(InvalidUpdate::Clients));
+    assert!(admitted.admit(&update(7..9, 1)).unwrap().is_complete(), "known clients go on");
+}
+
+#[test]
 fn ad20_two_megabytes_of_deletions_take_at_most_64_megabytes() {
     let ranges = (UPDATE_BYTES / 4) as u64;
     let mut bytes =
