@@ -11,8 +11,8 @@ use tidewell_sync_core::state_vector::StateVector;
 use tidewell_sync_core::update::{Id, diff, merge};
 use yrs::updates::encoder::Encode;
 use yrs::{
-    Any, Array, Doc, Map, ReadTxn, Text, Transact, WriteTxn, XmlElementPrelim, XmlFragment, diff_updates_v1,
-    merge_updates_v1,
+    Any, Array, Doc, Map, Observable, ReadTxn, Text, Transact, WriteTxn, XmlElementPrelim, XmlFragment,
+    diff_updates_v1, merge_updates_v1,
 };
 
 /// Logs that mutants are made of.
@@ -48,6 +48,11 @@ pub(crate) fn survive(dice: &mut Dice) {
     let log = dice.pick(logs()).clone();
     let mut transcript = Transcript(Vec::new());
     let mut guarded = Guarded::new();
+    // As the client watches texts.
+    let watched = guarded.doc.get_or_insert_text("t");
+    watched.observe("watch", |txn, event| {
+        event.delta(txn);
+    });
     let mut taken: Vec<Bytes> = Vec::new();
     let known = dice.below(log.len());
     let base = merge(&log[..known]).expect("a history is a log").to_owned();
