@@ -1,10 +1,16 @@
-// The ten-line example: what an application's bundle weighs with the package in it.
-import { list, map, open, schema, text } from 'tidewell'
+// The README's ten lines: what an application's bundle weighs with the package in it.
+import { open } from 'tidewell'
 
-const Shop = schema({ version: 1, doc: { notes: text(), todos: list(map({ title: text(), done: 'boolean' })) } })
-
-const client = await open({ url: 'ws://localhost:7700', store: 'shop' })
-const doc = await client.doc('acme/list/42', Shop)
-doc.watch(value => value.todos.length, count => console.log(count))
-doc.edit(draft => draft.todos.push({ title: 'milk', done: false }))
+const client = await open({ url: 'ws://127.0.0.1:8787', store: 'notes' })
+const doc = await client.doc('acme/welcome')
+doc.watch(
+  value => value.text,
+  text => console.log(text),
+)
+doc.edit(d => {
+  d.text('text').insert(0, 'Hello ')
+  d.map('meta').set('title', 'First note')
+  d.counter('opened').add(1)
+})
+await doc.saved('device')
 await doc.saved('relay')
