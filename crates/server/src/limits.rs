@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-/// Buffer for reading a socket. axum's default of 128 KiB would be most of an idle connection's memory;
-/// longer frames grow it for as long as they take. One read takes about 50 typed characters.
-pub(crate) const READ_BUFFER_BYTES: usize = 2 << 10;
+/// Buffer for reading a socket. axum's default of 128 KiB would be most of an idle connection's memory, and 4 KiB still
+/// were a third of it. Longer frames grow it, and it stays at up to twice the largest: with 2 KiB an update of 1 KB left
+/// 4 KiB behind (2026-11).
+pub(crate) const READ_BUFFER_BYTES: usize = 1 << 10;
 
 /// Bytes gathered before they are written to a socket without a flush.
 pub(crate) const WRITE_BUFFER_BYTES: usize = 16 << 10;
