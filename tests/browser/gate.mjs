@@ -15,6 +15,10 @@ export async function openGate(t, syncUrl) {
   const server = new WebSocketServer({ port: 0, host: '127.0.0.1', handleProtocols: ([first]) => first })
   await once(server, 'listening')
   const news = new EventEmitter()
+  let ended
+  news.on('error', error => {
+    ended = error
+  })
   const kept = []
   let [arrived, released, awaited] = [0, 0, 0]
   let pass
@@ -42,7 +46,11 @@ export async function openGate(t, syncUrl) {
       else relay.send(frame)
     })
     device.on('close', () => relay.close())
-    relay.on('close', () => device.close())
+    relay.on('close', () => {
+      // What the gate keeps belongs to this connection.
+      news.emit('error', new Error('the connection through the gate has ended'))
+      device.close()
+    })
   })
   atEnd(t, () => {
     for (const device of server.clients) device.terminate()
@@ -57,7 +65,10 @@ export async function openGate(t, syncUrl) {
     /** Waits for one frame more than was waited for before. */
     async nextArrived() {
       awaited += 1
-      while (arrived < awaited) await once(news, 'arrived')
+      while (arrived < awaited) {
+        if (ended !== undefined) throw ended
+        await once(news, 'arrived')
+      }
     },
     /** Lets the frames through, from the first that came to the one of this number. */
     releaseThrough(number) {

@@ -7,6 +7,7 @@
 mod assets;
 mod awareness;
 mod catch_up;
+mod commit_pace;
 mod compaction;
 mod compactor;
 mod connection;

@@ -44,6 +44,14 @@ pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// Bytes of one transaction. What is beyond it goes into the next one: bounds the latency of a commit.
 pub(crate) const COMMIT_BYTES_MAX: usize = 16 << 20;
 
+/// Time between two commits while many rooms write. At 8,000 updates/s in 2,000 documents the relay takes half as
+/// much CPU for each as with commits one after the other (79 µs, with 2 ms 56, with 4 ms 44), and the median update
+/// comes 2 ms later (2026-11).
+pub(crate) const COMMIT_SPACING: Duration = Duration::from_millis(4);
+
+/// Rooms within that time that count as many: 2,000 updates/s. PostgreSQL's `commit_siblings` is 5.
+pub(crate) const COMMIT_BUSY_ROOMS: usize = 8;
+
 /// Bytes admitted and not committed in all rooms together. Above it no connection that has pushed is
 /// read: a failing disk costs this much memory and no more.
 pub(crate) const UNCOMMITTED_BYTES_TOTAL_MAX: usize = 256 << 20;

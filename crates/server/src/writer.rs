@@ -1,9 +1,10 @@
 //! The writer: one thread that commits for all rooms at once.
 //!
-//! It takes what waits as soon as the last commit is done, in one transaction, synced to disk; no commit
-//! waits for a timer. Receipts go back to the rooms only after the sync. A batch whose commit failed
+//! It takes what waits as soon as the last commit is done, in one transaction, synced to disk; only while
+//! many rooms write are commits spaced ([`CommitPace`]). Receipts go back to the rooms only after the sync. A batch whose commit failed
 //! stays first in its room's line and is tried again until the disk is back.
 
+use crate::commit_pace::CommitPace;
 use crate::limits::{COMMIT_BYTES_MAX, RETRY_AFTER_MAX, RETRY_AFTER_MIN, UNCOMMITTED_BYTES_TOTAL_MAX};
 use crate::metrics::Metrics;
 use crate::room_handle::RoomHandle;
@@ -140,6 +141,7 @@ pub(crate) struct Writer {
     /// Called after each commit that made room in a full relay.
     relieved: Box<dyn Fn() + Send>,
     retry_after: Duration,
+    pace: CommitPace,
 }
 
 /// One room's part of a commit on its way.
@@ -155,7 +157,8 @@ impl Writer {
         metrics: Arc<Metrics>,
         relieved: Box<dyn Fn() + Send>,
     ) -> Self {
-        Writer { store, queue, metrics, relieved, retry_after: RETRY_AFTER_MIN }
+        let pace = CommitPace::new(Instant::now());
+        Writer { store, queue, metrics, relieved, retry_after: RETRY_AFTER_MIN, pace }
     }
 
     /// Commits until the queue is told to end.
@@ -181,6 +184,10 @@ impl Writer {
         let mut bytes = 0;
         let mut queue = self.queue.queue.lock();
         loop {
+            let next = self.pace.next();
+            while !queue.rooms.is_empty() && !queue.is_ending && Instant::now() < next {
+                self.queue.filled.wait_until(&mut queue, next);
+            }
             while bytes < COMMIT_BYTES_MAX {
                 let Some(room) = queue.rooms.pop_front() else { break };
                 // The room's own lock is taken without holding the queue's: pushes of other rooms go on.
@@ -202,6 +209,7 @@ impl Writer {
 
     fn commit(&mut self, parts: Vec<Part>) {
         let start = Instant::now();
+        self.pace.commits(parts.len(), start);
         let rows = parts.iter().map(|Part { batch, .. }| Row {
             document: batch.document(),
             epoch: batch.epoch(),

@@ -99,6 +99,10 @@ async fn take_part(shared: &Shared, document: usize, client: usize, mut link: Li
         let mut failure = None;
         tokio::select! {
             _ = ticks.tick(), if shared.is_writing.load(Ordering::Relaxed) => {
+                // It may have ended while this waited, and the others may have counted what was sent.
+                if !shared.is_writing.load(Ordering::Relaxed) {
+                    continue;
+                }
                 let clock = board.sending(client);
                 link.push(typed(Board::client(client), clock, "x")).await?;
             }
