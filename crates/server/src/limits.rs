@@ -68,6 +68,19 @@ pub(crate) const READERS_MAX: usize = 4;
 /// The WAL is moved into the main file this often: bounds its size and the time to open after a crash.
 pub(crate) const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 
+/// Rows that were committed move to their documents' places in the log when there are so many: enough that several of
+/// one document move together.
+pub(crate) const SETTLE_ROWS: usize = 16 << 10;
+
+/// … or when they have so many bytes: what they take of memory.
+pub(crate) const SETTLE_BYTES: usize = 4 << 20;
+
+/// Rows that move at a time, so that no commit waits long behind them: about 2 ms.
+pub(crate) const SETTLE_ROWS_AT_ONCE: usize = 512;
+
+/// A row of this size goes to its place at once: it would not share a page with many others.
+pub(crate) const RECENT_ROW_BYTES_MAX: usize = 1 << 10;
+
 /// Old rows are looked for this often.
 pub(crate) const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 

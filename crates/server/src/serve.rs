@@ -16,7 +16,7 @@ use crate::origin::{InvalidOrigin, Origins};
 use crate::relay::Relay;
 use crate::rooms::Rooms;
 use crate::store::{Checkpointer, OpenError, Store};
-use crate::writer::{Writer, WriterQueue};
+use crate::writer::{Job, Writer, WriterQueue};
 use axum::serve::ListenerExt;
 use parking_lot::Mutex;
 use rand::Rng;
@@ -216,6 +216,7 @@ async fn keep_house(relay: Arc<Relay>, compactor: Arc<Compactor>, checkpointer: 
                 if let Ok(Err(error)) = tokio::task::spawn_blocking(run).await {
                     tracing::warn!(%error, "a checkpoint failed; it is tried again");
                 }
+                relay.writer.run(Job::TidyUp);
             }
             _ = prune.tick() => {
                 let compactor = compactor.clone();

@@ -7,6 +7,7 @@
 mod append;
 mod quarantine;
 mod read;
+mod recent;
 mod schema;
 mod snapshot;
 
@@ -17,6 +18,7 @@ pub(crate) use read::{ReadError, Readers, Since, StoredDocument};
 pub(crate) use snapshot::{Snapshot, SwapError};
 
 use crate::data_directory::DataDirectory;
+use recent::{Recent, Settling};
 use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -59,6 +61,12 @@ pub(crate) struct Store {
     connection: Connection,
     path: PathBuf,
     lineage: u64,
+    recent: Recent,
+    /// ID of the last row in the table `recent`.
+    recent_id: i64,
+    /// Rows of it up to this ID are deleted.
+    settled_id: i64,
+    settling: Option<Settling>,
 }
 
 impl Store {
@@ -82,7 +90,9 @@ impl Store {
         let lineage: i64 =
             connection.query_row("SELECT value FROM meta WHERE key = 'lineage'", [], |row| row.get(0))?;
         let lineage = u64::try_from(lineage).map_err(|_| OpenError::NotOurs)?;
-        Ok(Store { connection, path, lineage })
+        recent::recover(&mut connection)?;
+        let recent = Recent::default();
+        Ok(Store { connection, path, lineage, recent, recent_id: 0, settled_id: 0, settling: None })
     }
 
     /// The name of this store's history; it changes when history may have been lost.
@@ -92,12 +102,22 @@ impl Store {
 
     /// Connections for reading, at most `count` at a time.
     pub(crate) fn readers(&self, count: usize) -> Readers {
-        Readers::new(self.path.clone(), count)
+        Readers::new(self.path.clone(), self.recent.clone(), count)
     }
 
-    /// Moves everything into the main file, so that a stopped relay's store is one file.
-    pub(crate) fn close(self) -> Result<(), rusqlite::Error> {
-        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    /// Moves everything to its place in the main file, so that a stopped relay's store is one file.
+    pub(crate) fn close(mut self) -> Result<(), CommitError> {
+        self.start_settling();
+        while self.is_settling() {
+            self.settle_some()?;
+        }
+        Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+    }
+
+    /// Moves what the [`Checkpointer`] left. While commits follow each other it never reaches the last one, and only a
+    /// WAL of which all is moved starts anew.
+    pub(crate) fn checkpoint(&mut self) -> Result<(), CommitError> {
+        Ok(self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
     }
 
     /// A connection for checkpoints.

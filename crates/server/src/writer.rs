@@ -37,6 +37,8 @@ pub(crate) enum Job {
         rows_max: usize,
         done: oneshot::Sender<Result<usize, SwapError>>,
     },
+    /// Moves rows to their places, and what is left in the WAL to the main file.
+    TidyUp,
 }
 
 #[derive(Default)]
@@ -142,6 +144,8 @@ pub(crate) struct Writer {
     relieved: Box<dyn Fn() + Send>,
     retry_after: Duration,
     pace: CommitPace,
+    /// Rows are moved to their places from then on.
+    settle_from: Instant,
 }
 
 /// One room's part of a commit on its way.
@@ -157,8 +161,9 @@ impl Writer {
         metrics: Arc<Metrics>,
         relieved: Box<dyn Fn() + Send>,
     ) -> Self {
-        let pace = CommitPace::new(Instant::now());
-        Writer { store, queue, metrics, relieved, retry_after: RETRY_AFTER_MIN, pace }
+        let now = Instant::now();
+        let (pace, retry_after) = (CommitPace::new(now), RETRY_AFTER_MIN);
+        Writer { store, queue, metrics, relieved, retry_after, pace, settle_from: now }
     }
 
     /// Commits until the queue is told to end.
@@ -172,6 +177,9 @@ impl Writer {
                 self.commit(parts);
             }
             jobs.into_iter().for_each(|job| self.run_job(job));
+            if self.settles() {
+                self.settle();
+            }
         }
         if let Err(error) = self.store.close() {
             tracing::warn!(%error, "the store's last checkpoint failed; the next start makes up for it");
@@ -197,13 +205,16 @@ impl Writer {
                     parts.push(Part { room, batch });
                 }
             }
-            if !parts.is_empty() || !queue.jobs.is_empty() {
+            if !parts.is_empty() || !queue.jobs.is_empty() || self.settles() {
                 return Some((parts, std::mem::take(&mut queue.jobs)));
             }
             if queue.is_ending {
                 return None;
             }
-            self.queue.filled.wait(&mut queue);
+            match self.store.is_settling() {
+                true => drop(self.queue.filled.wait_until(&mut queue, self.settle_from)),
+                false => self.queue.filled.wait(&mut queue),
+            }
         }
     }
 
@@ -264,6 +275,20 @@ impl Writer {
         self.retry_after = (self.retry_after * 2).min(RETRY_AFTER_MAX);
     }
 
+    /// Moves some rows to their places, between commits.
+    fn settle(&mut self) {
+        if let Err(error) = self.store.settle_some() {
+            // They stay where they are, in memory and on the disk.
+            tracing::warn!(%error, "rows could not be moved to their places; it is tried again");
+            self.settle_from = Instant::now() + RETRY_AFTER_MAX;
+        }
+    }
+
+    /// True when rows are to be moved to their places now.
+    fn settles(&self) -> bool {
+        self.store.is_settling() && Instant::now() >= self.settle_from
+    }
+
     fn run_job(&mut self, job: Job) {
         // Whoever asked may have gone; the work is done all the same.
         match job {
@@ -272,6 +297,12 @@ impl Writer {
             }
             Job::Quarantine { document, reason, done } => {
                 let _ = done.send(self.store.quarantine(&document, &reason, now_ms()));
+            }
+            Job::TidyUp => {
+                self.store.start_settling();
+                if let Err(error) = self.store.checkpoint() {
+                    tracing::warn!(%error, "a checkpoint failed; it is tried again");
+                }
             }
             Job::Prune { document, delete_before_ms, rows_max, done } => {
                 let _ = done.send(self.store.prune(document.as_ref(), delete_before_ms, rows_max));

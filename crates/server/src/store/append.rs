@@ -1,7 +1,10 @@
 //! Appending to the log.
 
+use super::recent::{RecentRow, insert_into_log, move_to_log};
 use super::{Store, to_sql};
-use rusqlite::TransactionBehavior;
+use crate::limits::RECENT_ROW_BYTES_MAX;
+use bytes::Bytes;
+use rusqlite::{OptionalExtension, Transaction, TransactionBehavior};
 use thiserror::Error;
 use tidewell_sync_core::document_name::DocumentName;
 
@@ -17,7 +20,7 @@ pub(crate) struct Row<'a> {
     /// Sequence of the last update.
     pub through: u64,
     /// The updates, merged into one.
-    pub update: &'a [u8],
+    pub update: &'a Bytes,
 }
 
 /// Why a commit failed. Nothing of it is in the store.
@@ -34,11 +37,19 @@ pub enum CommitError {
         /// The incarnation that was written for.
         epoch: u64,
     },
+    /// A row does not follow the last one of its document.
+    #[error("row {first} of document {document:?} does not follow the last one")]
+    Order {
+        /// Which.
+        document: DocumentName,
+        /// Sequence of the row's first update.
+        first: u64,
+    },
 }
 
 impl Store {
     /// Writes all rows in one transaction. When this answers `Ok`, all are on the disk; when it answers
-    /// an error, none is.
+    /// an error, none is. No two rows are of one document.
     pub(crate) fn append<'a>(
         &mut self,
         rows: impl IntoIterator<Item = Row<'a>>,
@@ -46,28 +57,61 @@ impl Store {
     ) -> Result<(), CommitError> {
         let at_ms = to_sql(at_ms)?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        {
-            let mut make = transaction.prepare_cached(
-                "INSERT INTO document (name, epoch) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING",
-            )?;
-            let mut insert = transaction.prepare_cached(
-                "INSERT INTO log (document, sequence, first, at_ms, update_v1)
-                 SELECT id, ?3, ?4, ?5, ?6 FROM document WHERE name = ?1 AND epoch = ?2",
-            )?;
-            for row in rows {
-                let (name, epoch) = (row.document.as_str(), to_sql(row.epoch)?);
-                if row.first == 1 {
-                    make.execute((name, epoch))?;
-                }
-                let through = to_sql(row.through)?;
-                let inserted =
-                    insert.execute((name, epoch, through, to_sql(row.first)?, at_ms, row.update))?;
-                if inserted != 1 {
-                    return Err(CommitError::Document { document: row.document.clone(), epoch: row.epoch });
-                }
+        let (mut added, mut moved, mut recent_id) = (Vec::new(), Vec::new(), self.recent_id);
+        for Row { document, epoch, first, through: sequence, update } in rows {
+            let id = match self.recent.last(document, epoch) {
+                Some((id, last)) if first == last + 1 => id,
+                Some(_) => return Err(CommitError::Order { document: document.clone(), first }),
+                None => document_id(&transaction, document, epoch, first)?,
+            };
+            let row = RecentRow { first, sequence, at_ms, update: update.clone() };
+            if row.update.len() < RECENT_ROW_BYTES_MAX {
+                let mut insert = transaction.prepare_cached(
+                    "INSERT INTO recent (id, document, sequence, first, at_ms, update_v1)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                )?;
+                recent_id += 1;
+                insert.execute((
+                    recent_id,
+                    id,
+                    to_sql(sequence)?,
+                    to_sql(first)?,
+                    at_ms,
+                    row.update.as_ref(),
+                ))?;
+                added.push((document, id, epoch, row));
+            } else {
+                move_to_log(&transaction, &self.recent, document)?;
+                insert_into_log(&transaction, id, &row)?;
+                moved.push(document);
             }
         }
         transaction.commit()?;
+        self.recent_id = recent_id;
+        moved.into_iter().for_each(|document| self.recent.moved(document));
+        added.into_iter().for_each(|(document, id, epoch, row)| self.recent.push(document, id, epoch, row));
         Ok(())
     }
+}
+
+/// The ID of a document, which is made if this is its first row.
+fn document_id(
+    transaction: &Transaction<'_>,
+    document: &DocumentName,
+    epoch: u64,
+    first: u64,
+) -> Result<i64, CommitError> {
+    let (name, epoch_in_sql) = (document.as_str(), to_sql(epoch)?);
+    if first == 1 {
+        transaction
+            .prepare_cached(
+                "INSERT INTO document (name, epoch) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING",
+            )?
+            .execute((name, epoch_in_sql))?;
+    }
+    transaction
+        .prepare_cached("SELECT id FROM document WHERE name = ?1 AND epoch = ?2")?
+        .query_row((name, epoch_in_sql), |row| row.get(0))
+        .optional()?
+        .ok_or_else(|| CommitError::Document { document: document.clone(), epoch })
 }

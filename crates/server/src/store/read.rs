@@ -1,5 +1,6 @@
 //! Reading documents and parts of their logs.
 
+use super::recent::{Recent, RecentRow};
 use super::{open_read_only, to_sql};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -77,20 +78,26 @@ pub(crate) struct Readers {
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
+    recent: Recent,
     idle: Mutex<Vec<Connection>>,
     /// Bounds how many are open.
     permits: Semaphore,
 }
 
 impl Readers {
-    pub(super) fn new(path: PathBuf, count: usize) -> Self {
-        let shared = Shared { path, idle: Mutex::new(Vec::new()), permits: Semaphore::new(count) };
+    pub(super) fn new(path: PathBuf, recent: Recent, count: usize) -> Self {
+        let shared = Shared { path, recent, idle: Mutex::new(Vec::new()), permits: Semaphore::new(count) };
         Readers { shared: Arc::new(shared) }
     }
 
     /// Reads a document. `None`: it was never written to.
     pub(crate) async fn document(&self, name: DocumentName) -> Result<Option<StoredDocument>, ReadError> {
-        self.read(move |connection| document(connection, &name)).await
+        self.read(move |connection, recent| {
+            // Memory first: what leaves it from now on is in the log by then.
+            let recent = recent.rows(&name, 0);
+            document(connection, &name, recent)
+        })
+        .await
     }
 
     /// Reads a document's rows after a sequence: the first of them, up to about `bytes_max`.
@@ -100,12 +107,16 @@ impl Readers {
         after: u64,
         bytes_max: usize,
     ) -> Result<Since, ReadError> {
-        self.read(move |connection| since(connection, &name, after, bytes_max)).await
+        self.read(move |connection, recent| {
+            let recent = recent.rows(&name, after);
+            since(connection, &name, recent, after, bytes_max)
+        })
+        .await
     }
 
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&mut Connection) -> Result<T, ReadError> + Send + 'static,
+        read: impl FnOnce(&mut Connection, &Recent) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
         let _permit = self.shared.permits.acquire().await.map_err(|_| ReadError::Ending)?;
         let shared = self.shared.clone();
@@ -115,7 +126,7 @@ impl Readers {
                 Some(connection) => connection,
                 None => open_read_only(&shared.path)?,
             };
-            let answer = read(&mut connection)?;
+            let answer = read(&mut connection, &shared.recent)?;
             // A connection that failed is closed instead: the next read starts with a fresh one.
             shared.idle.lock().push(connection);
             Ok(answer)
@@ -130,7 +141,11 @@ struct Row {
     update: Bytes,
 }
 
-fn document(connection: &mut Connection, name: &DocumentName) -> Result<Option<StoredDocument>, ReadError> {
+fn document(
+    connection: &mut Connection,
+    name: &DocumentName,
+    recent: Vec<RecentRow>,
+) -> Result<Option<StoredDocument>, ReadError> {
     // One transaction: a compaction between the statements would otherwise show a gap.
     let transaction = connection.transaction()?;
     let head = transaction
@@ -146,7 +161,7 @@ fn document(connection: &mut Connection, name: &DocumentName) -> Result<Option<S
         Some((sequence, update)) => (unsigned(sequence)?, Some(update)),
         None => (0, None),
     };
-    let rows = rows_after(&transaction, id, snapshot_sequence, usize::MAX)?;
+    let rows = rows_after(&transaction, id, recent, snapshot_sequence, usize::MAX)?;
     let sequence = contiguous(&rows, snapshot_sequence)?;
     Ok(Some(StoredDocument {
         epoch: unsigned(epoch)?,
@@ -161,6 +176,7 @@ fn document(connection: &mut Connection, name: &DocumentName) -> Result<Option<S
 fn since(
     connection: &mut Connection,
     name: &DocumentName,
+    recent: Vec<RecentRow>,
     after: u64,
     bytes_max: usize,
 ) -> Result<Since, ReadError> {
@@ -170,7 +186,7 @@ fn since(
         .query_row([name.as_str()], |row| row.get(0))
         .optional()?;
     let Some(id) = id else { return Ok(Since::Rows { through: after, updates: Vec::new() }) };
-    let rows = rows_after(&transaction, id, after, bytes_max)?;
+    let rows = rows_after(&transaction, id, recent, after, bytes_max)?;
     // A row may hold several sequences: the first one may begin at or before `after`, never behind it.
     if rows.first().is_some_and(|row| row.first > after + 1) {
         return Ok(Since::Pruned);
@@ -191,19 +207,32 @@ fn snapshot_sequence(connection: &Connection, id: i64) -> Result<u64, ReadError>
     unsigned(sequence.unwrap_or(0))
 }
 
-fn rows_after(connection: &Connection, id: i64, after: u64, bytes_max: usize) -> Result<Vec<Row>, ReadError> {
+/// Rows after a sequence: those in the log, then those that were recent.
+fn rows_after(
+    connection: &Connection,
+    id: i64,
+    recent: Vec<RecentRow>,
+    after: u64,
+    bytes_max: usize,
+) -> Result<Vec<Row>, ReadError> {
     let mut statement = connection.prepare_cached(
         "SELECT first, sequence, update_v1 FROM log WHERE document = ?1 AND sequence > ?2 ORDER BY sequence",
     )?;
     let mut found = statement.query((id, to_sql(after)?))?;
-    let (mut rows, mut read) = (Vec::new(), 0);
+    let (mut rows, mut read, mut last) = (Vec::new(), 0, after);
     while read < bytes_max
         && let Some(row) = found.next()?
     {
         let (first, sequence): (i64, i64) = (row.get(0)?, row.get(1)?);
         let row = Row { first: unsigned(first)?, sequence: unsigned(sequence)?, update: bytes(row, 2)? };
-        read += row.update.len();
+        (read, last) = (read + row.update.len(), row.sequence);
         rows.push(row);
+    }
+    for RecentRow { first, sequence, update, .. } in recent {
+        if sequence > last && read < bytes_max {
+            read += update.len();
+            rows.push(Row { first, sequence, update });
+        }
     }
     Ok(rows)
 }

@@ -8,7 +8,8 @@ const APPLICATION_ID: i64 = 0x5444_574c;
 
 /// Each entry brings the schema from the version of its index to the next. Never change one that was
 /// released: add another.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE document (
         id INTEGER PRIMARY KEY,
@@ -31,7 +32,18 @@ const MIGRATIONS: &[&str] = &["
         at_ms INTEGER NOT NULL,
         update_v1 BLOB NOT NULL
     ) STRICT;
-"];
+",
+    "
+    CREATE TABLE recent (
+        id INTEGER PRIMARY KEY,
+        document INTEGER NOT NULL REFERENCES document(id),
+        sequence INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL,
+        update_v1 BLOB NOT NULL
+    ) STRICT;
+",
+];
 
 /// The newest schema version that this program knows.
 pub(super) fn newest_version() -> i64 {

@@ -1,5 +1,6 @@
 //! Snapshots: what compaction made and the relay has verified.
 
+use super::recent::move_to_log;
 use super::{Store, to_sql};
 use rusqlite::{OptionalExtension, TransactionBehavior};
 use thiserror::Error;
@@ -34,6 +35,8 @@ impl Store {
     pub(crate) fn swap_snapshot(&mut self, snapshot: &Snapshot, at_ms: u64) -> Result<(), SwapError> {
         let sequence = to_sql(snapshot.sequence)?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // What a snapshot covers is in the log: there it is deleted one day, and nothing brings it back.
+        move_to_log(&transaction, &self.recent, &snapshot.document)?;
         let id: Option<i64> = transaction
             .prepare_cached(
                 "SELECT id FROM document WHERE name = ?1 AND epoch = ?2
@@ -51,6 +54,7 @@ impl Store {
             )?
             .execute((id, sequence, to_sql(at_ms)?, snapshot.update.as_ref()))?;
         transaction.commit()?;
+        self.recent.moved(&snapshot.document);
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 use super::*;
 use bytes::Bytes;
+use std::sync::Arc;
 use tidewell_sync_core::document_name::DocumentName;
 
 struct Scratch {
@@ -26,13 +27,24 @@ fn name(text: &str) -> DocumentName {
     DocumentName::parse(text).unwrap()
 }
 
-fn row<'a>(document: &'a DocumentName, first: u64, through: u64, update: &'a [u8]) -> Row<'a> {
+fn text(update: &'static str) -> Bytes {
+    Bytes::from_static(update.as_bytes())
+}
+
+fn row<'a>(document: &'a DocumentName, first: u64, through: u64, update: &'a Bytes) -> Row<'a> {
     Row { document, epoch: FIRST_EPOCH, first, through, update }
 }
 
 fn snapshot(document: &DocumentName, sequence: u64, update: &'static [u8]) -> Snapshot {
     let update = Bytes::from_static(update);
     Snapshot { document: document.clone(), epoch: FIRST_EPOCH, sequence, update }
+}
+
+fn settle(store: &mut Store) {
+    store.start_settling();
+    while store.is_settling() {
+        store.settle_some().unwrap();
+    }
 }
 
 async fn load(store: &Store, document: &DocumentName) -> Result<Option<StoredDocument>, ReadError> {
@@ -46,8 +58,8 @@ async fn what_was_committed_is_there_after_opening_again() {
     {
         let (_directory, store) = scratch.open(7);
         let mut store = store.unwrap();
-        store.append([row(&a, 1, 1, b"a1"), row(&b, 1, 3, b"b123")], 10).unwrap();
-        store.append([row(&a, 2, 5, b"a2345")], 11).unwrap();
+        store.append([row(&a, 1, 1, &text("a1")), row(&b, 1, 3, &text("b123"))], 10).unwrap();
+        store.append([row(&a, 2, 5, &text("a2345"))], 11).unwrap();
     }
     let (_directory, store) = scratch.open(8);
     let store = store.unwrap();
@@ -65,12 +77,16 @@ async fn a_commit_that_fails_leaves_nothing_of_itself() {
     let (_directory, store) = scratch.open(7);
     let mut store = store.unwrap();
     let (a, b) = (name("a"), name("b"));
-    let unknown = store.append([row(&a, 1, 1, b"a1"), row(&b, 2, 2, b"b2")], 10);
+    let unknown = store.append([row(&a, 1, 1, &text("a1")), row(&b, 2, 2, &text("b2"))], 10);
     assert!(matches!(unknown, Err(CommitError::Document { .. })));
     assert_eq!(load(&store, &a).await.unwrap(), None);
-    store.append([row(&a, 1, 1, b"a1")], 10).unwrap();
-    assert!(store.append([row(&a, 2, 2, b"a2"), row(&a, 2, 2, b"twice")], 10).is_err());
+    store.append([row(&a, 1, 1, &text("a1"))], 10).unwrap();
+    for wrong in [1, 3] {
+        let out_of_order = store.append([row(&b, 1, 1, &text("b1")), row(&a, wrong, wrong, &text("a"))], 10);
+        assert!(matches!(out_of_order, Err(CommitError::Order { .. })));
+    }
     assert_eq!(load(&store, &a).await.unwrap().unwrap().sequence, 1);
+    assert_eq!(load(&store, &b).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -79,7 +95,10 @@ async fn a_gap_in_the_log_is_an_error_and_not_a_shorter_document() {
     let (_directory, store) = scratch.open(7);
     let mut store = store.unwrap();
     let a = name("a");
-    store.append([row(&a, 1, 1, b"a1"), row(&a, 2, 2, b"a2"), row(&a, 3, 3, b"a3")], 10).unwrap();
+    store
+        .append([row(&a, 1, 1, &text("a1")), row(&a, 2, 2, &text("a2")), row(&a, 3, 3, &text("a3"))], 10)
+        .unwrap();
+    settle(&mut store);
     store.connection.execute("DELETE FROM log WHERE sequence = 2", []).unwrap();
     assert!(matches!(load(&store, &a).await, Err(ReadError::Gap { after: 1 })));
     store.connection.execute("DELETE FROM log WHERE sequence = 1", []).unwrap();
@@ -93,7 +112,7 @@ async fn a_snapshot_keeps_the_rows_of_the_history_and_deletes_older_ones() {
     let mut store = store.unwrap();
     let a = name("a");
     for sequence in 1..=4 {
-        store.append([row(&a, sequence, sequence, b"row")], sequence * 100).unwrap();
+        store.append([row(&a, sequence, sequence, &text("row"))], sequence * 100).unwrap();
     }
     store.swap_snapshot(&snapshot(&a, 3, b"snapshot"), 400).unwrap();
     assert_eq!(store.prune(Some(&name("b")), 200, 100).unwrap(), 0, "another document");
@@ -118,7 +137,7 @@ async fn a_log_that_was_deleted_to_its_end_is_not_taken_for_nothing_new() {
     let (_directory, store) = scratch.open(7);
     let mut store = store.unwrap();
     let a = name("a");
-    store.append([row(&a, 1, 1, b"a1"), row(&a, 2, 2, b"a2")], 100).unwrap();
+    store.append([row(&a, 1, 1, &text("a1")), row(&a, 2, 2, &text("a2"))], 100).unwrap();
     store.swap_snapshot(&snapshot(&a, 2, b"all"), 500).unwrap();
     assert_eq!(store.prune(Some(&a), 500, 100).unwrap(), 2);
     let readers = store.readers(1);
@@ -127,8 +146,163 @@ async fn a_log_that_was_deleted_to_its_end_is_not_taken_for_nothing_new() {
     assert_eq!(readers.since(a.clone(), 2, 1000).await.unwrap(), nothing);
     let found = load(&store, &a).await.unwrap().unwrap();
     assert_eq!((found.sequence, found.tail.len()), (2, 0));
-    store.append([row(&a, 3, 3, b"a3")], 600).unwrap();
+    store.append([row(&a, 3, 3, &text("a3"))], 600).unwrap();
     assert_eq!(load(&store, &a).await.unwrap().unwrap().sequence, 3);
+}
+
+/// What one document should read as.
+#[derive(Default)]
+struct Expected {
+    /// The sequences and texts of all rows.
+    rows: Vec<(u64, Bytes)>,
+    snapshot: u64,
+}
+
+impl Expected {
+    fn last(&self) -> u64 {
+        self.rows.last().map_or(0, |(sequence, _)| *sequence)
+    }
+}
+
+/// Commits, moves of rows, snapshots, deletions and crashes in any order: every reader sees every row.
+#[tokio::test]
+async fn rows_on_their_way_to_their_places_are_read_like_all_others() {
+    use rand::{Rng, SeedableRng};
+    for seed in 0..8 {
+        let mut random = rand::rngs::SmallRng::seed_from_u64(seed);
+        let scratch = Scratch::new();
+        let (mut directory, store) = scratch.open(7);
+        let mut store = store.unwrap();
+        let names: Vec<_> = (0..12).map(|index| name(&format!("d/{index}"))).collect();
+        let mut expected: Vec<Expected> = names.iter().map(|_| Expected::default()).collect();
+        for step in 0..100u64 {
+            match random.random_range(0..10) {
+                0..=5 => {
+                    let mut updates = Vec::new();
+                    for (index, expected) in expected.iter_mut().enumerate() {
+                        if random.random_range(0..3) > 0 {
+                            continue;
+                        }
+                        // Some are large enough for their place at once.
+                        let length = if random.random_range(0..12) == 0 { 3_000 } else { 20 };
+                        let update = Bytes::from(format!("{index}/{step} ").repeat(length / 4));
+                        let (first, through) =
+                            (expected.last() + 1, expected.last() + random.random_range(1..4));
+                        expected.rows.push((through, update.clone()));
+                        updates.push((index, first, through, update));
+                    }
+                    let rows = updates
+                        .iter()
+                        .map(|(index, first, through, update)| row(&names[*index], *first, *through, update));
+                    store.append(rows, step).unwrap();
+                }
+                6 => store.start_settling(),
+                7 => store.settle_some().unwrap(),
+                8 => {
+                    let index = random.random_range(0..names.len());
+                    let (name, expected) = (&names[index], &mut expected[index]);
+                    if expected.last() > expected.snapshot {
+                        expected.snapshot = expected.last();
+                        store.swap_snapshot(&snapshot(name, expected.snapshot, b"snapshot"), step).unwrap();
+                        store.prune(Some(name), step, 1000).unwrap();
+                    }
+                }
+                // As after a crash: nothing is tidied up.
+                _ => {
+                    drop(store);
+                    drop(directory);
+                    let opened = scratch.open(7);
+                    (directory, store) = (opened.0, opened.1.unwrap());
+                }
+            }
+            for (name, expected) in names.iter().zip(&expected) {
+                let Some(found) = load(&store, name).await.unwrap() else {
+                    assert_eq!(expected.last(), 0, "seed {seed}, step {step}, {name}");
+                    continue;
+                };
+                let tail = expected.rows.iter().filter(|(sequence, _)| *sequence > expected.snapshot);
+                let tail: Vec<_> = tail.map(|(_, update)| update.clone()).collect();
+                assert_eq!(found.sequence, expected.last(), "seed {seed}, step {step}, {name}");
+                assert!(found.tail == tail, "seed {seed}, step {step}, {name}");
+                let since =
+                    store.readers(1).since(name.clone(), expected.snapshot, usize::MAX).await.unwrap();
+                assert!(since == Since::Rows { through: expected.last(), updates: tail });
+                let after = random.random_range(0..=expected.last());
+                let since = store.readers(1).since(name.clone(), after, usize::MAX).await.unwrap();
+                assert!(after < expected.snapshot || since != Since::Pruned);
+            }
+        }
+        store.close().unwrap();
+        let (_directory, store) = {
+            drop(directory);
+            scratch.open(7)
+        };
+        let left: i64 =
+            store.unwrap().connection.query_row("SELECT count(*) FROM recent", [], |r| r.get(0)).unwrap();
+        assert_eq!(left, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_see_every_commit_while_rows_move() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let scratch = Scratch::new();
+    let (_directory, store) = scratch.open(7);
+    let mut store = store.unwrap();
+    let readers = store.readers(2);
+    let names: Vec<_> = (0..50).map(|index| name(&format!("d/{index}"))).collect();
+    let committed = Arc::new(AtomicU64::new(0));
+    let writing = tokio::task::spawn_blocking({
+        let (names, committed, update) = (names.clone(), committed.clone(), text("letters"));
+        move || {
+            for sequence in 1..=400 {
+                store.append(names.iter().map(|name| row(name, sequence, sequence, &update)), 1).unwrap();
+                committed.store(sequence, Ordering::Release);
+                if sequence % 3 == 0 {
+                    store.start_settling();
+                }
+                store.settle_some().unwrap();
+            }
+        }
+    });
+    let mut reads = 0;
+    while !writing.is_finished() || reads == 0 {
+        let name = &names[reads % names.len()];
+        let known = committed.load(Ordering::Acquire);
+        let found = readers.document(name.clone()).await.unwrap();
+        assert!(found.map_or(0, |found| found.sequence) >= known);
+        reads += 1;
+    }
+    writing.await.unwrap();
+}
+
+/// A checkpoint that runs while commits follow each other never reaches the last one.
+#[test]
+fn the_wal_starts_anew_while_commits_follow_each_other() {
+    let scratch = Scratch::new();
+    let (_directory, store) = scratch.open(7);
+    let mut store = store.unwrap();
+    let names: Vec<_> = (0..200).map(|index| name(&format!("d/{index}"))).collect();
+    let update = text("some typed letters");
+    let mut checkpointer = store.checkpointer().unwrap();
+    let mut wal_bytes = Vec::new();
+    let mut sequence = 0;
+    for _round in 0..6 {
+        std::thread::scope(|scope| {
+            let checkpoint = scope.spawn(|| checkpointer.run().unwrap());
+            let mut commits = 0;
+            while commits < 10 || !checkpoint.is_finished() {
+                (sequence, commits) = (sequence + 1, commits + 1);
+                store
+                    .append(names.iter().map(|name| row(name, sequence, sequence, &update)), sequence)
+                    .unwrap();
+            }
+        });
+        store.checkpoint().unwrap();
+        settle(&mut store);
+        wal_bytes.push(std::fs::metadata(scratch.file().with_extension("db-wal")).unwrap().len());
+    }
+    assert!(wal_bytes[5] < 3 * wal_bytes[0], "{wal_bytes:?}");
 }
 
 #[tokio::test]
@@ -137,7 +311,7 @@ async fn a_snapshot_that_does_not_fit_is_refused_and_changes_nothing() {
     let (_directory, store) = scratch.open(7);
     let mut store = store.unwrap();
     let a = name("a");
-    store.append([row(&a, 1, 1, b"a1"), row(&a, 2, 2, b"a2")], 100).unwrap();
+    store.append([row(&a, 1, 1, &text("a1")), row(&a, 2, 2, &text("a2"))], 100).unwrap();
     let before = load(&store, &a).await.unwrap();
     let other_epoch = Snapshot { epoch: 2, ..snapshot(&a, 2, b"s") };
     for wrong in [other_epoch, snapshot(&a, 3, b"ahead"), snapshot(&name("never"), 1, b"s")] {
@@ -155,7 +329,9 @@ async fn rows_after_a_sequence_inside_a_row_begin_with_that_row() {
     let (_directory, store) = scratch.open(7);
     let mut store = store.unwrap();
     let a = name("a");
-    store.append([row(&a, 1, 1, b"1"), row(&a, 2, 5, b"2-5"), row(&a, 6, 6, b"6")], 1).unwrap();
+    store
+        .append([row(&a, 1, 1, &text("1")), row(&a, 2, 5, &text("2-5")), row(&a, 6, 6, &text("6"))], 1)
+        .unwrap();
     let readers = store.readers(1);
     let Since::Rows { through, updates } = readers.since(a.clone(), 3, 1000).await.unwrap() else { panic!() };
     assert_eq!((through, updates), (6, vec![Bytes::from_static(b"2-5"), Bytes::from_static(b"6")]));
@@ -172,7 +348,7 @@ async fn quarantine_is_remembered_until_it_is_released() {
     {
         let (_directory, store) = scratch.open(7);
         let mut store = store.unwrap();
-        store.append([row(&a, 1, 1, b"a1")], 1).unwrap();
+        store.append([row(&a, 1, 1, &text("a1"))], 1).unwrap();
         store.quarantine(&a, "timeout", 42).unwrap();
     }
     let (_directory, store) = scratch.open(7);
@@ -194,7 +370,7 @@ fn a_store_of_a_newer_schema_is_refused_and_left_as_it_is() {
     }
     let before = std::fs::read(scratch.file()).unwrap();
     let (_directory, store) = scratch.open(7);
-    assert!(matches!(store, Err(OpenError::TooNew { found: 99, known: 1 })));
+    assert!(matches!(store, Err(OpenError::TooNew { found: 99, known: 2 })));
     assert_eq!(std::fs::read(scratch.file()).unwrap(), before);
 }
 

@@ -1,0 +1,200 @@
+//! Rows that are committed and not yet in the order of their documents.
+//!
+//! A commit appends its rows to the table `recent`, dozens to a page, whatever documents they are of. In the table
+//! `log`, which is ordered by document, each would change a page of its own: with 2,000 documents 25 MB of write-ahead
+//! log a second for 0.2 MB of rows (2026-11). From time to time the rows move there, document by document, in small
+//! transactions between the commits. Until then readers have them from memory: the table `recent` is read only when
+//! the store is opened.
+//!
+//! `log` always holds the beginning of a document's rows, and memory the rest. So a reader that looks at memory first
+//! and at the log afterwards sees no gap: what left memory in between is in the log.
+
+use super::append::CommitError;
+use super::{Store, to_sql};
+use crate::limits::{SETTLE_BYTES, SETTLE_ROWS, SETTLE_ROWS_AT_ONCE};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+use tidewell_sync_core::document_name::DocumentName;
+
+/// One row in memory.
+#[derive(Debug, Clone)]
+pub(super) struct RecentRow {
+    pub(super) first: u64,
+    pub(super) sequence: u64,
+    pub(super) at_ms: i64,
+    pub(super) update: Bytes,
+}
+
+/// A document's rows in memory.
+#[derive(Debug)]
+struct RecentDocument {
+    id: i64,
+    epoch: u64,
+    rows: Vec<RecentRow>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    documents: FxHashMap<DocumentName, RecentDocument>,
+    rows: usize,
+    bytes: usize,
+}
+
+/// All rows in memory. Only the writer changes them, after the commit that changed the tables alike.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Recent {
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl Recent {
+    /// A document's rows after `sequence`, and a row that holds it.
+    pub(super) fn rows(&self, document: &DocumentName, sequence: u64) -> Vec<RecentRow> {
+        let inner = self.inner.lock();
+        let Some(found) = inner.documents.get(document) else { return Vec::new() };
+        found.rows.iter().filter(|row| row.sequence > sequence).cloned().collect()
+    }
+
+    /// The ID of a document that has rows here, and the sequence of the last one.
+    pub(super) fn last(&self, document: &DocumentName, epoch: u64) -> Option<(i64, u64)> {
+        let inner = self.inner.lock();
+        let found = inner.documents.get(document).filter(|found| found.epoch == epoch)?;
+        Some((found.id, found.rows.last()?.sequence))
+    }
+
+    /// A row was appended to the table.
+    pub(super) fn push(&self, document: &DocumentName, id: i64, epoch: u64, row: RecentRow) {
+        let mut inner = self.inner.lock();
+        inner.rows += 1;
+        inner.bytes += row.update.len();
+        match inner.documents.get_mut(document) {
+            Some(found) => found.rows.push(row),
+            None => {
+                let new = RecentDocument { id, epoch, rows: vec![row] };
+                inner.documents.insert(document.clone(), new);
+            }
+        }
+    }
+
+    /// All rows of a document are in the log.
+    pub(super) fn moved(&self, document: &DocumentName) {
+        let mut inner = self.inner.lock();
+        if let Some(found) = inner.documents.remove(document) {
+            inner.rows -= found.rows.len();
+            inner.bytes -= found.rows.iter().map(|row| row.update.len()).sum::<usize>();
+        }
+    }
+
+    /// True when there are so many that they are to move.
+    fn is_full(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.rows >= SETTLE_ROWS || inner.bytes >= SETTLE_BYTES
+    }
+
+    /// All documents, the one with the highest ID first.
+    fn documents(&self) -> Vec<DocumentName> {
+        let inner = self.inner.lock();
+        let mut documents: Vec<_> =
+            inner.documents.iter().map(|(name, found)| (found.id, name.clone())).collect();
+        documents.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));
+        documents.into_iter().map(|(_, name)| name).collect()
+    }
+}
+
+/// Rows on their way from `recent` to `log`.
+#[derive(Debug)]
+pub(super) struct Settling {
+    /// Documents whose rows are still to be moved, the next one last.
+    documents: Vec<DocumentName>,
+    /// Rows of the table up to this ID are in the log when no document is left, and can be deleted.
+    through: i64,
+}
+
+impl Store {
+    /// True when rows are to move to the log, or are on their way.
+    pub(crate) fn is_settling(&self) -> bool {
+        self.settling.is_some() || self.recent.is_full()
+    }
+
+    /// Has all rows that are recent now move to the log.
+    pub(crate) fn start_settling(&mut self) {
+        if self.settling.is_none() && self.recent_id > self.settled_id {
+            self.settling = Some(Settling { documents: self.recent.documents(), through: self.recent_id });
+        }
+    }
+
+    /// Moves some rows to the log: a bounded number, so that no commit waits long behind it.
+    pub(crate) fn settle_some(&mut self) -> Result<(), CommitError> {
+        if self.recent.is_full() {
+            self.start_settling();
+        }
+        let Some(settling) = &self.settling else { return Ok(()) };
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let (mut moved, mut left) = (0, settling.documents.len());
+        while moved < SETTLE_ROWS_AT_ONCE
+            && let Some(index) = left.checked_sub(1)
+            && let Some(document) = settling.documents.get(index)
+        {
+            moved += move_to_log(&transaction, &self.recent, document)?;
+            left = index;
+        }
+        let mut settled_id = self.settled_id;
+        if moved < SETTLE_ROWS_AT_ONCE {
+            settled_id = settling.through.min(settled_id + to_sql(SETTLE_ROWS_AT_ONCE as u64)?);
+            transaction.prepare_cached("DELETE FROM recent WHERE id <= ?1")?.execute([settled_id])?;
+        }
+        transaction.commit()?;
+        self.settled_id = settled_id;
+        if let Some(settling) = &mut self.settling {
+            settling.documents.drain(left..).for_each(|document| self.recent.moved(&document));
+            if settled_id >= settling.through {
+                self.settling = None;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Copies a document's rows from memory to the log; answers how many. When that is committed, the caller has them
+/// forgotten with [`Recent::moved`].
+pub(super) fn move_to_log(
+    transaction: &Transaction<'_>,
+    recent: &Recent,
+    document: &DocumentName,
+) -> Result<usize, rusqlite::Error> {
+    let inner = recent.inner.lock();
+    let Some(found) = inner.documents.get(document) else { return Ok(0) };
+    for row in &found.rows {
+        insert_into_log(transaction, found.id, row)?;
+    }
+    Ok(found.rows.len())
+}
+
+/// Writes a row to its place.
+pub(super) fn insert_into_log(
+    transaction: &Transaction<'_>,
+    document: i64,
+    row: &RecentRow,
+) -> Result<(), rusqlite::Error> {
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO log (document, sequence, first, at_ms, update_v1) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    insert.execute((document, to_sql(row.sequence)?, to_sql(row.first)?, row.at_ms, row.update.as_ref()))?;
+    Ok(())
+}
+
+/// Moves what a relay left behind that did not end by itself. Some of it may be in the log already, and what is in a
+/// snapshot was there when the snapshot was taken: it may have been deleted since.
+pub(super) fn recover(connection: &mut Connection) -> Result<(), rusqlite::Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(
+        "INSERT OR IGNORE INTO log (document, sequence, first, at_ms, update_v1)
+            SELECT document, sequence, first, at_ms, update_v1 FROM recent
+            WHERE sequence > coalesce((SELECT s.sequence FROM snapshot s WHERE s.document = recent.document), 0)
+            ORDER BY document, sequence;
+         DELETE FROM recent;",
+    )?;
+    transaction.commit()
+}
