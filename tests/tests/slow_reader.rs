@@ -1,5 +1,6 @@
 //! A reader that stops reading costs the relay next to nothing, and misses nothing.
-//! `TIDEWELL_STALL_UPDATES` sets how much is written meanwhile (of 4 kB each).
+//! `TIDEWELL_STALL_UPDATES` sets how much is written meanwhile (of 4 kB each), `TIDEWELL_STALL_SECONDS` over how long;
+//! otherwise it is as fast as it can be.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are tests")]
 
@@ -18,7 +19,7 @@ use tidewell_tests::relay::{PATIENCE, Relay};
 use tidewell_tests::seed::amount;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 
 const PAYLOAD_BYTES: usize = 4096;
 /// Pushes on their way at once.
@@ -139,8 +140,12 @@ fn p99(mut latencies: Vec<Duration>) -> Duration {
 
 /// Writes; answers the largest size of the relay meanwhile.
 async fn load(relay: &Relay, writer: &mut Writer, rounds: u64) -> u64 {
+    let seconds = amount("TIDEWELL_STALL_SECONDS", 0);
+    let round = Duration::from_secs(seconds).div_f64(rounds as f64);
+    let mut pace = interval(round.max(Duration::from_nanos(1)));
     let mut resident = 0;
     for _ in 0..rounds {
+        pace.tick().await;
         let Writer { socket, doc, number, sent, .. } = writer;
         timeout(PATIENCE, write(socket, doc, number, 100, sent)).await.expect("the relay goes on").unwrap();
         resident = resident.max(relay.resident_bytes().unwrap());

@@ -15,13 +15,13 @@ pub(crate) fn browser() -> Result<Outcome> {
     package::build()?;
     let page = demo::build_page()?;
     let programs = programs()?;
-    run("tests/browser", &[("TIDEWELL_DEMO", page.into()), ("TIDEWELL_BINS", programs.into())])
+    run(&files_in("tests/browser")?, &[("TIDEWELL_DEMO", page.into()), ("TIDEWELL_BINS", programs.into())])
 }
 
 /// Stock Yjs clients beside native ones.
 pub(crate) fn stock() -> Result<Outcome> {
     let programs = programs()?;
-    run("tests/stock", &[("TIDEWELL_BINS", programs.into())])
+    run(&files_in("tests/stock")?, &[("TIDEWELL_BINS", programs.into())])
 }
 
 /// How much the tests of a short run do, by variable.
@@ -36,15 +36,26 @@ const AMOUNTS: &[(&str, u64)] = &[
 /// Random rounds of stock clients in a short run.
 const ROUNDS: u64 = 60;
 
+/// Seconds for which a long run's readers stall.
+const STALL_SECONDS: &str = "60";
+
+/// Real editing histories in a browser; a long run types all of them.
+const HISTORIES: [&str; 2] =
+    ["tests/browser/automerge_paper.test.mjs", "tests/browser/friends_forever.test.mjs"];
+
 /// The tests with real processes, `times` as long.
 pub(crate) fn soak(times: u64) -> Result<()> {
     let programs = programs()?;
     let amount = |short: u64| (short * times).to_string();
     let tests = cargo("test --locked --package tidewell-tests --no-fail-fast -- --nocapture").without_limit();
     // One change an edit, as it was typed.
-    let tests = tests.variable("TIDEWELL_TRACE_PATCHES", "1");
+    let tests =
+        tests.variable("TIDEWELL_TRACE_PATCHES", "1").variable("TIDEWELL_STALL_SECONDS", STALL_SECONDS);
     AMOUNTS.iter().fold(tests, |tests, (name, short)| tests.variable(name, amount(*short))).run()?;
-    run("tests/stock", &[("TIDEWELL_BINS", programs.into()), ("TIDEWELL_ROUNDS", amount(ROUNDS).into())])?;
+    let bins = ("TIDEWELL_BINS", OsString::from(programs));
+    run(&files_in("tests/stock")?, &[bins.clone(), ("TIDEWELL_ROUNDS", amount(ROUNDS).into())])?;
+    package::build()?;
+    run(&HISTORIES.map(PathBuf::from), &[bins, ("TIDEWELL_LONG", "1".into())])?;
     Ok(())
 }
 
@@ -54,9 +65,8 @@ fn programs() -> Result<PathBuf> {
     Ok(workspace::target("debug"))
 }
 
-/// Runs the `*.test.mjs` of a folder, which find what they need by variables.
-fn run(folder: &str, variables: &[(&str, OsString)]) -> Result<Outcome> {
-    npm::install("tests")?;
+/// The `*.test.mjs` of a folder.
+fn files_in(folder: &str) -> Result<Vec<PathBuf>> {
     let mut files: Vec<PathBuf> = fs::read_dir(workspace::path(folder))?
         .map(|entry| Ok(PathBuf::from(folder).join(entry?.file_name())))
         .collect::<Result<_>>()?;
@@ -65,6 +75,12 @@ fn run(folder: &str, variables: &[(&str, OsString)]) -> Result<Outcome> {
     if files.is_empty() {
         bail!("{folder} has no *.test.mjs");
     }
+    Ok(files)
+}
+
+/// Runs tests, which find what they need by variables.
+fn run(files: &[PathBuf], variables: &[(&str, OsString)]) -> Result<Outcome> {
+    npm::install("tests")?;
     // A folder is not given to Node as such: version 20 looks into it, later ones take it for a test.
     let node = command("node")
         .line("--test --test-reporter=spec")

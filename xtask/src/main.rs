@@ -61,7 +61,8 @@ enum Choice {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// The tests with real processes (kills, cuts, stalls, hostile bytes, stock clients), longer than `test` runs them
+    /// The tests with real processes (kills, cuts, stalls, hostile bytes, stock clients, editing histories), longer than
+    /// `test` runs them
     Soak {
         /// How many times as long
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
