@@ -196,10 +196,10 @@ impl Room {
         Ok(self.add_member(progress.0, progress.1))
     }
 
-    /// Takes a stock Yjs client in: it is asked at once for what it has, and told its state vector's
-    /// answer when it asks (see [`Room::asked`]).
+    /// Takes a stock Yjs client in: it is asked at once for what it has, and told everything from its own
+    /// question on (see [`Room::asked`]). Before that, updates would have a hole before them.
     pub fn join_stock(&mut self) -> MemberId {
-        self.add_member(Progress::At(self.sequence()), Asking::ToSend)
+        self.add_member(Progress::CatchingUp, Asking::ToSend)
     }
 
     fn add_member(&mut self, progress: Progress, asking: Asking) -> MemberId {

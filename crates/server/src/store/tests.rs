@@ -168,7 +168,7 @@ impl Expected {
 #[tokio::test]
 async fn rows_on_their_way_to_their_places_are_read_like_all_others() {
     use rand::{Rng, SeedableRng};
-    for seed in 0..8 {
+    for seed in 0..5 {
         let mut random = rand::rngs::SmallRng::seed_from_u64(seed);
         let scratch = Scratch::new();
         let (mut directory, store) = scratch.open(7);

@@ -168,6 +168,25 @@ fn rm6_a_member_whose_answer_had_a_hole_is_asked_again_when_the_hole_is_filled()
 }
 
 #[test]
+fn a_stock_client_is_told_nothing_that_would_have_a_hole_before_it() {
+    let (mut room, author) = (room(), Author::new(1));
+    let writer = newcomer(&mut room);
+    push(&mut room, writer, 1, &author.types("a"));
+    commit(&mut room);
+    let stock = room.join_stock();
+    push(&mut room, writer, 2, &author.types("b"));
+    commit(&mut room);
+    let early = room.collect(stock);
+    assert!(early.ready.is_none() && early.behind.is_none(), "it has not said what it has");
+    room.asked(stock, StateVector::default());
+    assert_eq!(room.collect(stock).behind, Some(Behind::StateVector(StateVector::default())));
+    room.caught_up(stock, 2);
+    push(&mut room, writer, 3, &author.types("c"));
+    commit(&mut room);
+    assert_eq!(room.collect(stock).ready.map(|ready| ready.through), Some(3));
+}
+
+#[test]
 fn rm7_a_cursor_of_another_history_is_answered_with_a_request_for_the_state_vector() {
     let (mut room, author) = (room(), Author::new(1));
     let writer = newcomer(&mut room);
