@@ -13,9 +13,10 @@ pub use admitted::Admitted;
 use admitted::{Holds, List, Place, Run};
 
 use crate::lib0::Reader;
-use crate::limits::{MISSING_MAX, TYPE_DEPTH_MAX, UPDATE_CLIENTS_MAX};
+use crate::limits::{MISSING_MAX, TYPE_DEPTH_MAX, UPDATE_BYTES_MAX, UPDATE_CLIENTS_MAX};
 use crate::update::{
     ContentKind, DeleteSet, Id, InvalidUpdate, Item, Parent, Ranges, Scan, Struct, StructKind, read_struct,
+    write_delete_ranges,
 };
 use bytes::Bytes;
 use pieces::Pieces;
@@ -46,6 +47,7 @@ impl Admitted {
         walk.run()?;
         walk.check_for_cycles()?;
         walk.check_clients()?;
+        walk.check_size()?;
         Ok(walk.finish(update))
     }
 }
@@ -341,6 +343,14 @@ impl<'r, 'u> Walk<'r, 'u> {
         Ok(())
     }
 
+    /// A piece that is larger than an update may be could be stored and never be read again (rule AD1).
+    fn check_size(&self) -> Result<(), InvalidUpdate> {
+        if self.scan.bytes.len() + self.pieces.grown() > UPDATE_BYTES_MAX {
+            return Err(InvalidUpdate::TooLarge);
+        }
+        Ok(())
+    }
+
     /// Makes everything final: the new state, the pieces, and what is missing.
     fn finish(self, update: &Bytes) -> Admission {
         let Walk { admitted, scan, sections, mut pieces, .. } = self;
@@ -352,7 +362,8 @@ impl<'r, 'u> Walk<'r, 'u> {
             }
             admitted.advance(section.client, section.known, section.runs);
         }
-        let deletes = take_deletes(admitted, &scan.deletes, &mut missing);
+        let room = UPDATE_BYTES_MAX.saturating_sub(scan.bytes.len() + pieces.grown()).min(DELETES_GROWTH_MAX);
+        let deletes = take_deletes(admitted, &scan.deletes, &mut missing, room);
         missing.sort_unstable();
         missing.dedup();
         missing.truncate(MISSING_MAX);
@@ -368,8 +379,24 @@ struct TakenDeletes {
     intact: bool,
 }
 
-/// Takes the deletions that name known clocks; what they name beyond is missing (rule AD18).
-fn take_deletes(admitted: &mut Admitted, written: &[(u64, u32, u32)], missing: &mut Vec<Id>) -> TakenDeletes {
+/// Bytes that the new deletions of an update may take beyond those that it came with.
+const DELETES_GROWTH_MAX: usize = 4096;
+
+/// Bytes that ranges take in an update.
+fn ranges_bytes(ranges: &Ranges) -> usize {
+    let mut out = Vec::new();
+    write_delete_ranges(&mut out, 0, ranges);
+    out.len()
+}
+
+/// Takes the deletions that name known clocks; what they name beyond is missing (rule AD18). Where the new ones alone
+/// would take more than `room` further bytes, all are handed on.
+fn take_deletes(
+    admitted: &mut Admitted,
+    written: &[(u64, u32, u32)],
+    missing: &mut Vec<Id>,
+    mut room: usize,
+) -> TakenDeletes {
     let mut by_client: BTreeMap<u64, Vec<(u32, u32)>> = BTreeMap::new();
     let mut first_unknown: BTreeMap<u64, u32> = BTreeMap::new();
     for (client, start, end) in written.iter().copied() {
@@ -385,10 +412,18 @@ fn take_deletes(admitted: &mut Admitted, written: &[(u64, u32, u32)], missing: &
     let mut new = BTreeMap::new();
     for (client, ranges) in by_client {
         units_written += ranges.iter().map(|(start, end)| u64::from(end.saturating_sub(*start))).sum::<u64>();
-        let fresh = admitted.delete(client, Ranges::normalized(ranges));
+        let all = Ranges::normalized(ranges);
+        let fresh = admitted.delete(client, all.clone());
         units_new += fresh.iter().map(|(start, end)| u64::from(end - start)).sum::<u64>();
         if !fresh.is_empty() {
-            new.insert(client, fresh);
+            // One range around very many that are known would leave as very many.
+            match room.checked_sub(ranges_bytes(&fresh).saturating_sub(ranges_bytes(&all))) {
+                Some(left) => {
+                    room = left;
+                    new.insert(client, fresh);
+                }
+                None => drop(new.insert(client, all)),
+            }
         }
     }
     TakenDeletes { new, intact: units_written == units_new }

@@ -21,7 +21,15 @@ pub(super) struct Pieces<'u> {
     deletes: BTreeMap<u64, Vec<(u32, u32)>>,
     /// True when everything was taken as written.
     intact: bool,
+    /// Bytes by which a piece may be larger than the update, at most.
+    grown: usize,
 }
+
+/// What a section's head can grow by when its first clock is a later one.
+const CLOCK_BYTES: usize = 4;
+
+/// What a deletion takes that comes in a piece of its own: a client, a count, a range.
+const DELETION_BYTES: usize = 24;
 
 /// One client's structs in the open piece.
 struct Part<'u> {
@@ -47,7 +55,13 @@ impl<'u> Pieces<'u> {
             structs: 0,
             deletes: BTreeMap::new(),
             intact: true,
+            grown: 0,
         }
+    }
+
+    /// Bytes by which a piece may be larger than the update, at most.
+    pub(super) fn grown(&self) -> usize {
+        self.grown
     }
 
     /// A struct was left out.
@@ -58,6 +72,7 @@ impl<'u> Pieces<'u> {
     /// What is pushed next is deleted in the same piece.
     pub(super) fn delete_at_once(&mut self, client: u64, units: (u32, u32)) {
         self.make_room();
+        self.grown += DELETION_BYTES;
         self.deletes.entry(client).or_default().push(units);
     }
 
@@ -95,6 +110,7 @@ impl<'u> Pieces<'u> {
         if offset > 0 {
             self.intact = false;
             part.head = trimmed(client, read, offset)?;
+            self.grown += (part.head.len() + CLOCK_BYTES).saturating_sub(written.len());
             part.end = written.end;
             return Ok(());
         }

@@ -7,9 +7,9 @@ use crate::history::{History, Shape, apply, new_doc, state};
 use crate::oracle::{Guarded, assert_same};
 use bytes::Bytes;
 use tidewell_sync_core::admission::Admitted;
-use tidewell_sync_core::limits::PIECE_STRUCTS_MAX;
+use tidewell_sync_core::limits::{CLIENT_ID_END, PIECE_STRUCTS_MAX, UPDATE_BYTES_MAX};
 use tidewell_sync_core::state_vector::StateVector;
-use tidewell_sync_core::update::{Id, Scan, diff};
+use tidewell_sync_core::update::{Id, InvalidUpdate, Scan, diff};
 use yrs::{diff_updates_v1, merge_updates_v1};
 
 fn in_order(log: &[Bytes]) -> Admitted {
@@ -268,4 +268,30 @@ fn ad20_the_pieces_of_a_large_document_are_the_document() {
     let doc = new_doc(3, false);
     admission.pieces.iter().for_each(|piece| apply(&doc, piece));
     assert_same(&doc, &guarded.doc);
+}
+
+#[test]
+fn ad1_an_update_that_would_outgrow_the_limit_when_it_is_cut_is_refused() {
+    let client = CLIENT_ID_END - 1;
+    let text = |units: usize| update(&[(client, 0, vec![in_root("t").text(&"x".repeat(units))])]);
+    let frame = text(1 << 23).len() - (1 << 23);
+    let largest = text(UPDATE_BYTES_MAX - frame);
+    assert_eq!(largest.len(), UPDATE_BYTES_MAX);
+    let mut admitted = Admitted::new();
+    assert!(admitted.admit(&text(1)).unwrap().is_complete());
+    let before = admitted.clone();
+    assert_eq!(admitted.admit(&largest).err(), Some(InvalidUpdate::TooLarge));
+    assert_eq!(admitted, before);
+    assert!(Admitted::new().admit(&largest).unwrap().is_complete(), "whole it is taken");
+}
+
+#[test]
+fn ad18_one_deletion_is_not_handed_on_as_very_many() {
+    let mut guarded = Guarded::new();
+    guarded.take_whole(&update(&[(1, 0, vec![in_root("t").text(&"x".repeat(10_000))])]));
+    let every_second = (0..5000).map(|index| (2 * index + 1, 1)).collect();
+    guarded.take_whole(&update_and_deletes(&[], &[(1, every_second)]));
+    let all = update_and_deletes(&[], &[(1, vec![(0, 10_000)])]);
+    assert_eq!(guarded.take_whole(&all).pieces, [all]);
+    guarded.check_deletes();
 }
