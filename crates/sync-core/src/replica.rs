@@ -2,7 +2,7 @@
 //!
 //! It owns the yrs document, what is known of it, the outbox, and its place on the connection. Everything
 //! that enters the document passes admission first; everything that this device made stays in the outbox
-//! until the relay has acknowledged it. Rules RP1 to RP12 of `docs/protocol.md`.
+//! until the relay has acknowledged it. Rules RP1 to RP13 of `docs/protocol.md`.
 
 mod outbox;
 
@@ -12,7 +12,7 @@ pub use outbox::{AdoptedRow, OutboxRow, RowId, Unsent};
 use crate::admission::{Admission, Admitted};
 use crate::code::Code;
 use crate::document_name::DocumentName;
-use crate::limits::HELD_BYTES_MAX;
+use crate::limits::{HELD_BYTES_MAX, UPDATE_BYTES_MAX};
 use crate::protocol::{Access, ClientMessage, Cursor, Position, Resume};
 use crate::state_vector::StateVector;
 use crate::update::{EMPTY, Id};
@@ -184,8 +184,9 @@ impl Replica {
         }
         for row in stored.outbox {
             if self.take_or_hold(&row.update).is_ok() {
-                self.outbox.push(row);
+                self.keep(row);
             } else {
+                self.outbox.skip(row.id);
                 report.unreadable_outbox.push(row.id);
             }
         }
@@ -282,7 +283,9 @@ impl Replica {
 
     /// An edit of another tab of this device, which that tab has stored and will push.
     pub fn sibling_edit(&mut self, update: &Bytes) -> Result<(), Code> {
-        self.take_or_hold(update)
+        self.take_or_hold(update)?;
+        self.pump();
+        Ok(())
     }
 
     /// Takes over rows of a tab that is gone: their content may be here already. They get names in this
@@ -293,13 +296,23 @@ impl Replica {
             let id = self.outbox.next_id();
             let is_readable = self.take_or_hold(&update).is_ok();
             if is_readable {
-                self.outbox.push(OutboxRow { id, update, edits, made_ms });
+                self.keep(OutboxRow { id, update, edits, made_ms });
             }
             names.push(is_readable.then_some(id));
         }
         self.effects.push(ReplicaEffect::Status);
         self.pump();
         names
+    }
+
+    /// Puts a row of the device's store into the outbox. One that is held back is not pushed before what it builds on
+    /// has come: the answer to the question that would follow could not have it, and yet would acknowledge it.
+    fn keep(&mut self, row: OutboxRow) {
+        if self.held.is_empty() || self.admitted.covers(&row.update) == Ok(true) {
+            self.outbox.push(row);
+        } else {
+            self.outbox.push_held(row);
+        }
     }
 
     /// Admits and applies an update. What cannot be applied yet is held back.
@@ -360,7 +373,7 @@ impl Replica {
             let admitted = &self.admitted;
             let ready =
                 self.held.iter().position(|(_, missing)| missing.iter().any(|id| admitted.knows(*id)));
-            let Some(index) = ready else { return };
+            let Some(index) = ready else { break };
             let (update, _) = self.held.swap_remove(index);
             self.held_bytes -= update.len();
             if let Ok(missing) = self.take(&update)
@@ -369,6 +382,7 @@ impl Replica {
                 self.hold(update, missing);
             }
         }
+        self.outbox.release(&self.admitted);
     }
 
     /// The connection is there: opens the document on it.
@@ -451,6 +465,7 @@ impl Replica {
             self.through = Some(through);
             self.settle_offer();
         }
+        self.pump();
         Ok(())
     }
 
@@ -488,6 +503,11 @@ impl Replica {
             Ok(known) => Bytes::from(self.doc.transact().encode_diff_v1(&known)),
             Err(_) => self.encode(),
         };
+        if update.len() > UPDATE_BYTES_MAX {
+            // The relay would end the whole connection for it, again and again.
+            self.refused(Code::UpdateTooLarge);
+            return;
+        }
         let number = self.outbox.push_all(update.len());
         if self.offer == Offer::Owed {
             self.offer = Offer::Sent { number };

@@ -1,5 +1,6 @@
 //! What the relay has not acknowledged: the rows on disk, in memory.
 
+use crate::admission::Admitted;
 use crate::limits::{PUSH_BYTES_MAX, PUSHED_BYTES_MAX};
 use crate::update::merge;
 use bytes::Bytes;
@@ -49,6 +50,15 @@ struct Entry {
     row: OutboxRow,
     /// The push that carried it on this connection.
     pushed: Option<u64>,
+    /// The document does not have all of it yet: something before it is missing.
+    is_held: bool,
+}
+
+impl Entry {
+    /// True when it is to be pushed on this connection and was not yet.
+    fn waits(&self) -> bool {
+        self.pushed.is_none() && !self.is_held
+    }
 }
 
 #[derive(Debug, Default)]
@@ -70,10 +80,32 @@ impl Outbox {
 
     /// Adds a row; its name is larger than those before it.
     pub(super) fn push(&mut self, row: OutboxRow) {
-        self.next_id = self.next_id.max(row.id.0 + 1);
+        self.add(Entry { row, pushed: None, is_held: false });
+    }
+
+    /// Adds a row that is not to be pushed before it is released.
+    pub(super) fn push_held(&mut self, row: OutboxRow) {
+        self.add(Entry { row, pushed: None, is_held: true });
+    }
+
+    /// Lets those be pushed that the document has now.
+    pub(super) fn release(&mut self, admitted: &Admitted) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.is_held) {
+            entry.is_held = admitted.covers(&entry.row.update) != Ok(true);
+        }
+    }
+
+    /// A row with this name stays on the disk and is not pushed: no other may have its name.
+    pub(super) fn skip(&mut self, id: RowId) {
+        self.next_id = self.next_id.max(id.0.saturating_add(1));
+    }
+
+    fn add(&mut self, entry: Entry) {
+        let row = &entry.row;
+        self.skip(row.id);
         self.edits += u64::from(row.edits);
         self.bytes += row.update.len() as u64;
-        self.entries.push_back(Entry { row, pushed: None });
+        self.entries.push_back(entry);
     }
 
     pub(super) fn first(&self) -> Option<RowId> {
@@ -96,10 +128,9 @@ impl Outbox {
         if in_flight > PUSHED_BYTES_MAX {
             return None;
         }
-        let start = self.entries.iter().position(|entry| entry.pushed.is_none())?;
         let mut updates: Vec<&Bytes> = Vec::new();
         let mut bytes = 0;
-        for entry in self.entries.iter().skip(start) {
+        for entry in self.entries.iter().filter(|entry| entry.waits()) {
             if !updates.is_empty() && bytes + entry.row.update.len() > PUSH_BYTES_MAX {
                 break;
             }
@@ -116,14 +147,16 @@ impl Outbox {
             },
         };
         let number = self.start_push(update.len());
-        self.entries.iter_mut().skip(start).take(count).for_each(|entry| entry.pushed = Some(number));
+        let waiting = self.entries.iter_mut().filter(|entry| entry.waits());
+        waiting.take(count).for_each(|entry| entry.pushed = Some(number));
         Some((number, update))
     }
 
-    /// Everything in the outbox goes out in one message of `bytes`; answers its number.
+    /// Everything in the outbox that the document has goes out in one message of `bytes`; answers its number.
     pub(super) fn push_all(&mut self, bytes: usize) -> u64 {
         let number = self.start_push(bytes);
-        self.entries.iter_mut().for_each(|entry| entry.pushed = Some(number));
+        let here = self.entries.iter_mut().filter(|entry| !entry.is_held);
+        here.for_each(|entry| entry.pushed = Some(number));
         number
     }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::limits::{PUSH_BYTES_MAX, PUSHED_BYTES_MAX};
+use crate::limits::{PUSH_BYTES_MAX, PUSHED_BYTES_MAX, UPDATE_BYTES_MAX};
 use yrs::{GetString, Text, WriteTxn};
 
 const LINEAGE: u64 = 7;
@@ -146,6 +146,40 @@ fn rp5_an_edit_of_another_tab_that_comes_too_early_is_held_back() {
 }
 
 #[test]
+fn rp5_a_row_that_is_held_back_is_acknowledged_only_after_it_was_pushed_whole() {
+    let (mut gone, mut replica) = (live(1), live(2));
+    let mut rows = Vec::new();
+    for letter in ["a", "b"] {
+        types(&mut gone, letter);
+        rows.extend(stored(persisted(&mut gone)).outbox.into_iter().map(|row| AdoptedRow {
+            update: row.update,
+            edits: row.edits,
+            made_ms: row.made_ms,
+        }));
+    }
+    let second = rows.pop().unwrap();
+    replica.drain();
+    replica.adopt(vec![second]);
+    types(&mut replica, "mine");
+    replica.needed(&StateVector::default());
+    replica.acknowledged(2, 1);
+    assert_eq!(replica.unsent().edits, 1, "the answer did not hold it");
+    sent(&mut replica);
+    replica.adopt(rows);
+    let messages = sent(&mut replica);
+    let pushed = messages.iter().map(|message| match message {
+        ClientMessage::Push { update, .. } => update,
+        other => panic!("{other:?}"),
+    });
+    // In the order of their making; what the relay cannot take yet it asks for.
+    let mut relay = Admitted::new();
+    pushed.rev().for_each(|update| drop(relay.admit(update).unwrap()));
+    assert_eq!(relay.clock(1), 2, "both were pushed");
+    replica.acknowledged(4, 2);
+    assert_eq!(replica.unsent(), Unsent::default());
+}
+
+#[test]
 fn rp6_no_cursor_is_kept_until_what_was_offered_is_durable() {
     let mut replica = live(1);
     types(&mut replica, "a");
@@ -237,6 +271,8 @@ fn rp10_counts_are_right_after_a_reload_and_unreadable_rows_are_set_aside() {
     assert_eq!((report.unreadable_outbox, report.unreadable_received), (vec![damaged], vec![0]));
     assert_eq!((again.unsent().edits, again.unsent().since_ms), (3, Some(1_000)));
     assert_eq!(text(&again), "abc");
+    types(&mut again, "d");
+    assert!(again.last_row() > Some(damaged), "the name of a row on the disk is not used again");
 }
 
 #[test]
@@ -295,7 +331,7 @@ fn rp13_an_edit_that_no_relay_takes_is_kept_and_never_sent_and_the_document_is_r
     let mut replica = live(1);
     types(&mut replica, "small ");
     sent(&mut replica);
-    let large = "x".repeat(crate::limits::UPDATE_BYTES_MAX);
+    let large = "x".repeat(UPDATE_BYTES_MAX);
     types(&mut replica, &large);
     types(&mut replica, " more");
     assert_eq!(replica.link(), Link::Refused(Code::UpdateTooLarge));
@@ -307,4 +343,18 @@ fn rp13_an_edit_that_no_relay_takes_is_kept_and_never_sent_and_the_document_is_r
     replica.disconnected();
     replica.connected(None);
     assert_eq!(sent(&mut replica), [], "a new connection is not spoilt by it either");
+}
+
+#[test]
+fn rp13_a_document_that_no_answer_can_hold_is_refused_and_not_the_connection() {
+    let (mut first, mut second, mut replica) = (live(1), live(2), live(3));
+    let half = "x".repeat(UPDATE_BYTES_MAX / 2);
+    for (number, other) in [&mut first, &mut second].into_iter().enumerate() {
+        types(other, &half);
+        replica.received(number as u64 + 1, vec![other.encode()]).unwrap();
+    }
+    replica.drain();
+    replica.needed(&StateVector::default());
+    assert!(sent(&mut replica).is_empty());
+    assert_eq!(replica.link(), Link::Refused(Code::UpdateTooLarge));
 }
