@@ -4,7 +4,7 @@
 //! what, never when to connect: it is told of connections and of the time.
 
 use crate::code::Code;
-use crate::limits::FRAME_BYTES_MAX;
+use crate::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::protocol::{self, ClientMessage, Reassembly, RelayMessage};
 use crate::replica::{Link, Persist, Replica, ReplicaEffect};
 use bytes::Bytes;
@@ -282,8 +282,15 @@ impl Client {
 
     fn say(&mut self, message: &ClientMessage) {
         if self.connection != Connection::None {
+            let before = self.outgoing.len();
             message.write(&mut self.outgoing);
-            // A frame's worth is enough: what is sent together must be reassembled together.
+            // What is sent together must be reassembled together, and is no larger than the largest message.
+            if before > 0 && self.outgoing.len() > MESSAGE_BYTES_MAX {
+                let last = self.outgoing.split_off(before);
+                self.flush();
+                self.outgoing = last;
+            }
+            // A frame's worth is enough.
             if self.outgoing.len() > FRAME_BYTES_MAX / 2 {
                 self.flush();
             }
