@@ -13,7 +13,7 @@ pub use admitted::Admitted;
 use admitted::{Holds, List, Place, Run};
 
 use crate::lib0::Reader;
-use crate::limits::{MISSING_MAX, TYPE_DEPTH_MAX, UPDATE_BYTES_MAX, UPDATE_CLIENTS_MAX};
+use crate::limits::{MISSING_MAX, TYPE_DEPTH_MAX, UPDATE_CLIENTS_MAX};
 use crate::update::{
     ContentKind, DeleteSet, Id, InvalidUpdate, Item, Parent, Ranges, Scan, Struct, StructKind, read_struct,
     write_delete_ranges,
@@ -47,7 +47,6 @@ impl Admitted {
         walk.run()?;
         walk.check_for_cycles()?;
         walk.check_clients()?;
-        walk.check_size()?;
         Ok(walk.finish(update))
     }
 }
@@ -343,14 +342,6 @@ impl<'r, 'u> Walk<'r, 'u> {
         Ok(())
     }
 
-    /// A piece that is larger than an update may be could be stored and never be read again (rule AD1).
-    fn check_size(&self) -> Result<(), InvalidUpdate> {
-        if self.scan.bytes.len() + self.pieces.grown() > UPDATE_BYTES_MAX {
-            return Err(InvalidUpdate::TooLarge);
-        }
-        Ok(())
-    }
-
     /// Makes everything final: the new state, the pieces, and what is missing.
     fn finish(self, update: &Bytes) -> Admission {
         let Walk { admitted, scan, sections, mut pieces, .. } = self;
@@ -362,8 +353,7 @@ impl<'r, 'u> Walk<'r, 'u> {
             }
             admitted.advance(section.client, section.known, section.runs);
         }
-        let room = UPDATE_BYTES_MAX.saturating_sub(scan.bytes.len() + pieces.grown()).min(DELETES_GROWTH_MAX);
-        let deletes = take_deletes(admitted, &scan.deletes, &mut missing, room);
+        let deletes = take_deletes(admitted, &scan.deletes, &mut missing);
         missing.sort_unstable();
         missing.dedup();
         missing.truncate(MISSING_MAX);
@@ -390,13 +380,13 @@ fn ranges_bytes(ranges: &Ranges) -> usize {
 }
 
 /// Takes the deletions that name known clocks; what they name beyond is missing (rule AD18). Where the new ones alone
-/// would take more than `room` further bytes, all are handed on.
+/// would take many more bytes than they came in, all are handed on.
 fn take_deletes(
     admitted: &mut Admitted,
     written: &[(u64, u32, u32)],
     missing: &mut Vec<Id>,
-    mut room: usize,
 ) -> TakenDeletes {
+    let mut room = DELETES_GROWTH_MAX;
     let mut by_client: BTreeMap<u64, Vec<(u32, u32)>> = BTreeMap::new();
     let mut first_unknown: BTreeMap<u64, u32> = BTreeMap::new();
     for (client, start, end) in written.iter().copied() {

@@ -9,7 +9,8 @@ pub const FRAME_BYTES_MAX: usize = 1 << 20;
 /// Largest message after reassembly, in bytes: one update of the largest size and its envelope.
 pub const MESSAGE_BYTES_MAX: usize = UPDATE_BYTES_MAX + 4096;
 
-/// Largest update, in bytes. A SyncStep2 carries a whole document: real ones reach a few MB.
+/// Largest update that a peer may send, in bytes. A SyncStep2 of a stock client carries a whole document: real ones
+/// reach a few MB. What is stored may be larger, and travels in pieces.
 pub const UPDATE_BYTES_MAX: usize = 16 << 20;
 
 /// Largest document name, in bytes of UTF-8 (`docs/protocol.md`, "Names").
@@ -40,6 +41,10 @@ pub const TYPE_DEPTH_MAX: u16 = 256;
 /// Structs in one piece that admission hands on. yrs takes quadratic time and memory for many
 /// contiguous structs in one transaction: 260,000 take 5 s, in batches of about 500 0.06 s (2026-11).
 pub const PIECE_STRUCTS_MAX: usize = 512;
+
+/// Bytes of such a piece, about: a text of any length leaves in parts that every connection carries. Only a single
+/// value, which cannot be cut, is larger.
+pub const PIECE_BYTES_MAX: usize = 1 << 20;
 
 /// Missing IDs that admission names; more would not change the question that is asked.
 pub const MISSING_MAX: usize = 16;

@@ -2,7 +2,7 @@
 //!
 //! It owns the yrs document, what is known of it, the outbox, and its place on the connection. Everything
 //! that enters the document passes admission first; everything that this device made stays in the outbox
-//! until the relay has acknowledged it. Rules RP1 to RP13 of `docs/protocol.md`.
+//! until the relay has acknowledged it. Rules RP1 to RP14 of `docs/protocol.md`.
 
 mod outbox;
 
@@ -15,7 +15,7 @@ use crate::document_name::DocumentName;
 use crate::limits::{HELD_BYTES_MAX, UPDATE_BYTES_MAX};
 use crate::protocol::{Access, ClientMessage, Cursor, Position, Resume};
 use crate::state_vector::StateVector;
-use crate::update::{EMPTY, Id};
+use crate::update::{EMPTY, Id, InvalidUpdate, diff};
 use bytes::Bytes;
 use std::collections::HashSet;
 use yrs::block::ClientID;
@@ -262,7 +262,10 @@ impl Replica {
     }
 
     fn add_own(&mut self, update: Bytes, edits: u32, now_ms: u64) {
-        let admission = self.admitted.admit(&update);
+        let admission = match update.len() > UPDATE_BYTES_MAX {
+            true => Err(InvalidUpdate::TooLarge),
+            false => self.admitted.admit(&update),
+        };
         let is_refused = admission.is_err() || matches!(self.link, Link::Refused(_));
         debug_assert!(
             is_refused || admission.as_ref().is_ok_and(Admission::is_complete),
@@ -499,20 +502,43 @@ impl Replica {
         if self.link != Link::Live {
             return;
         }
-        let update = match yrs::StateVector::decode_v1(&known.encode()) {
-            Ok(known) => Bytes::from(self.doc.transact().encode_diff_v1(&known)),
-            Err(_) => self.encode(),
-        };
-        if update.len() > UPDATE_BYTES_MAX {
+        let mut answer = self.beyond(known);
+        if answer.iter().any(|update| update.len() > UPDATE_BYTES_MAX) {
             // The relay would end the whole connection for it, again and again.
             self.refused(Code::UpdateTooLarge);
             return;
         }
-        let number = self.outbox.push_all(update.len());
+        let channel = self.channel;
+        // The relay takes it for the answer when it has the last part.
+        let last = answer.pop().unwrap_or(Bytes::from_static(EMPTY));
+        for update in answer {
+            let number = self.outbox.push_part(update.len());
+            self.effects.push(ReplicaEffect::Send(ClientMessage::Push { channel, number, update }));
+        }
+        let number = self.outbox.push_all(last.len());
         if self.offer == Offer::Owed {
             self.offer = Offer::Sent { number };
         }
-        self.effects.push(ReplicaEffect::Send(ClientMessage::Have { channel: self.channel, number, update }));
+        self.effects.push(ReplicaEffect::Send(ClientMessage::Have { channel, number, update: last }));
+    }
+
+    /// What lies beyond `known`, as one update if a peer may send one of this size, otherwise in parts to be applied in
+    /// their order.
+    fn beyond(&self, known: &StateVector) -> Vec<Bytes> {
+        let update = match yrs::StateVector::decode_v1(&known.encode()) {
+            Ok(known) => Bytes::from(self.doc.transact().encode_diff_v1(&known)),
+            Err(_) => self.encode(),
+        };
+        if update.len() <= UPDATE_BYTES_MAX {
+            return vec![update];
+        }
+        // Only from its beginning on can a document be cut into parts that are closed.
+        match Admitted::new().admit(&self.encode()) {
+            Ok(whole) => {
+                whole.pieces.iter().filter_map(|piece| diff(piece, known).ok().flatten()).collect()
+            }
+            Err(_) => vec![update],
+        }
     }
 
     /// The relay will not take this document's edits. They stay in the outbox.

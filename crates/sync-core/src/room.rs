@@ -14,7 +14,7 @@ pub use member::{Behind, MemberId, Outgoing, Ready};
 
 use crate::admission::Admitted;
 use crate::document_name::DocumentName;
-use crate::limits::{BATCH_BYTES_MAX, RING_BYTES_MAX, UNCOMMITTED_BYTES_MAX};
+use crate::limits::{BATCH_BYTES_MAX, RING_BYTES_MAX, UNCOMMITTED_BYTES_MAX, UPDATE_BYTES_MAX};
 use crate::protocol::{Position, Resume};
 use crate::state_vector::StateVector;
 use crate::update::{InvalidUpdate, Scan, merge};
@@ -234,6 +234,9 @@ impl Room {
         number: Option<u64>,
         update: &Bytes,
     ) -> Result<Pushed, InvalidUpdate> {
+        if update.len() > UPDATE_BYTES_MAX {
+            return Err(InvalidUpdate::TooLarge);
+        }
         let admission = self.admitted.admit(update)?;
         let number = match self.members.get_mut(&id) {
             Some(member) => member.pushed(kind, number, &admission.missing),

@@ -152,7 +152,12 @@ impl Outbox {
         Some((number, update))
     }
 
-    /// Everything in the outbox that the document has goes out in one message of `bytes`; answers its number.
+    /// A part of `bytes` of something larger goes out; answers its number.
+    pub(super) fn push_part(&mut self, bytes: usize) -> u64 {
+        self.start_push(bytes)
+    }
+
+    /// Everything in the outbox that the document has goes out with a message of `bytes`; answers its number.
     pub(super) fn push_all(&mut self, bytes: usize) -> u64 {
         let number = self.start_push(bytes);
         let here = self.entries.iter_mut().filter(|entry| !entry.is_held);

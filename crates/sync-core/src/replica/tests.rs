@@ -346,15 +346,29 @@ fn rp13_an_edit_that_no_relay_takes_is_kept_and_never_sent_and_the_document_is_r
 }
 
 #[test]
-fn rp13_a_document_that_no_answer_can_hold_is_refused_and_not_the_connection() {
+fn rp14_an_answer_of_any_size_goes_out_in_parts_and_is_taken_with_the_last() {
     let (mut first, mut second, mut replica) = (live(1), live(2), live(3));
     let half = "x".repeat(UPDATE_BYTES_MAX / 2);
     for (number, other) in [&mut first, &mut second].into_iter().enumerate() {
         types(other, &half);
         replica.received(number as u64 + 1, vec![other.encode()]).unwrap();
     }
+    types(&mut replica, "mine");
     replica.drain();
+    let mut relay = Admitted::new();
+    relay.admit(&first.encode()).unwrap();
     replica.needed(&StateVector::default());
-    assert!(sent(&mut replica).is_empty());
-    assert_eq!(replica.link(), Link::Refused(Code::UpdateTooLarge));
+    let messages = sent(&mut replica);
+    let (last, parts) = messages.split_last().unwrap();
+    for part in parts {
+        let ClientMessage::Push { update, .. } = part else { panic!("{part:?}") };
+        assert!(update.len() <= UPDATE_BYTES_MAX && relay.admit(update).unwrap().is_complete());
+    }
+    let ClientMessage::Have { number, update, .. } = last else { panic!("{last:?}") };
+    assert!(relay.admit(update).unwrap().is_complete());
+    assert_eq!(relay.state_vector(), replica.admitted().state_vector());
+    replica.acknowledged(number - 1, 1);
+    assert_eq!(replica.unsent().edits, 1, "not the whole answer");
+    replica.acknowledged(*number, 2);
+    assert_eq!(replica.unsent(), Unsent::default());
 }

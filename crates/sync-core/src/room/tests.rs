@@ -168,6 +168,14 @@ fn rm6_a_member_whose_answer_had_a_hole_is_asked_again_when_the_hole_is_filled()
 }
 
 #[test]
+fn ad1_an_update_over_the_limit_is_refused_before_it_is_read() {
+    let mut room = room();
+    let writer = newcomer(&mut room);
+    let large = vec![0; UPDATE_BYTES_MAX + 1].into();
+    assert_eq!(room.push(writer, PushKind::Edit, Some(1), &large), Err(InvalidUpdate::TooLarge));
+}
+
+#[test]
 fn a_stock_client_is_told_nothing_that_would_have_a_hole_before_it() {
     let (mut room, author) = (room(), Author::new(1));
     let writer = newcomer(&mut room);

@@ -15,7 +15,7 @@ pub use delete_set::{DeleteSet, Ranges, WrittenDeletes, read_delete_set};
 pub use diff::diff;
 pub use merge::{MergeError, merge};
 pub use structs::{ContentKind, Id, Item, Parent, Struct, StructKind, read_struct};
-pub(crate) use write::{trimmed, write_delete_ranges, write_section_head};
+pub(crate) use write::{cut_up, trimmed, write_delete_ranges, write_section_head};
 
 use crate::code::Code;
 use crate::lib0::{ReadError, Reader};
@@ -131,9 +131,6 @@ pub struct Scan<'a> {
 impl<'a> Scan<'a> {
     /// Walks `bytes` once and checks their structure (rules AD1 to AD9 of `docs/protocol.md`).
     pub fn new(bytes: &'a [u8]) -> Result<Self, InvalidUpdate> {
-        if bytes.len() > UPDATE_BYTES_MAX {
-            return Err(InvalidUpdate::TooLarge);
-        }
         let mut reader = Reader::new(bytes);
         let section_count = reader.count(3)?;
         if section_count > UPDATE_CLIENTS_MAX {

@@ -3,7 +3,7 @@
 use super::InvalidUpdate;
 use super::content::{ANY, DELETED, STRING, skip_any, utf16_len};
 use super::delete_set::Ranges;
-use super::structs::{GC, SKIP, Struct, StructKind};
+use super::structs::{GC, Item, SKIP, Struct, StructKind};
 use crate::lib0::{Reader, write_uint};
 
 /// Writes the head of a section.
@@ -36,13 +36,7 @@ pub(crate) fn trimmed(client: u64, read: &Struct<'_>, offset: u32) -> Result<Vec
         }
         StructKind::Item(item) => item,
     };
-    out.push(item.rest_info());
-    write_uint(&mut out, client);
-    write_uint(&mut out, u64::from(read.clock + offset - 1));
-    if let Some(right) = item.right_origin {
-        write_uint(&mut out, right.client);
-        write_uint(&mut out, u64::from(right.clock));
-    }
+    out.extend_from_slice(&rest_head(client, read, item, offset));
     let mut content = Reader::new(item.content);
     match item.rest_info() & 0x1f {
         DELETED => write_uint(&mut out, u64::from(rest)),
@@ -60,6 +54,73 @@ pub(crate) fn trimmed(client: u64, read: &Struct<'_>, offset: u32) -> Result<Vec
         _ => return Err(InvalidUpdate::Form),
     }
     Ok(out)
+}
+
+/// What stands before the content of an item's rest after a cut.
+fn rest_head(client: u64, read: &Struct<'_>, item: &Item<'_>, offset: u32) -> Vec<u8> {
+    let mut out = vec![item.rest_info()];
+    write_uint(&mut out, client);
+    write_uint(&mut out, u64::from(read.clock + offset - 1));
+    if let Some(right) = item.right_origin {
+        write_uint(&mut out, right.client);
+        write_uint(&mut out, u64::from(right.clock));
+    }
+    out
+}
+
+/// Cuts a long text or list of values into structs of at most about `bytes_max`, as Yjs does: the unit before a cut is
+/// the origin of what follows. `written` is how `read` stands in its update. Answers the parts with their offsets in
+/// units; a single one if it cannot be cut.
+pub(crate) fn cut_up(
+    client: u64,
+    read: &Struct<'_>,
+    written: &[u8],
+    bytes_max: usize,
+) -> Result<Vec<(u32, Vec<u8>)>, InvalidUpdate> {
+    let StructKind::Item(item) = &read.kind else { return Ok(vec![(0, written.to_vec())]) };
+    let mut content = Reader::new(item.content);
+    let mut parts = Vec::new();
+    let mut offset = 0;
+    match item.rest_info() & 0x1f {
+        STRING => {
+            let mut text = content.string()?;
+            while !text.is_empty() {
+                let (part, rest) = text.split_at(text.floor_char_boundary(bytes_max));
+                let mut out = part_head(client, read, item, written, offset);
+                write_uint(&mut out, part.len() as u64);
+                out.extend_from_slice(part.as_bytes());
+                parts.push((offset, out));
+                offset += utf16_len(part)?;
+                text = rest;
+            }
+        }
+        ANY => {
+            let mut left = u32::try_from(content.uint()?).map_err(|_| InvalidUpdate::Clock)?;
+            while left > 0 {
+                let (start, mut count) = (content.position(), 0);
+                while count < left && (count == 0 || content.position() - start < bytes_max) {
+                    skip_any(&mut content)?;
+                    count += 1;
+                }
+                let mut out = part_head(client, read, item, written, offset);
+                write_uint(&mut out, u64::from(count));
+                out.extend_from_slice(content.since(start));
+                parts.push((offset, out));
+                (offset, left) = (offset + count, left - count);
+            }
+        }
+        _ => parts.push((0, written.to_vec())),
+    }
+    Ok(parts)
+}
+
+/// What stands before the content of the part of an item that begins `offset` units behind its first.
+fn part_head(client: u64, read: &Struct<'_>, item: &Item<'_>, written: &[u8], offset: u32) -> Vec<u8> {
+    if offset == 0 {
+        let head = written.len().saturating_sub(item.content.len());
+        return written.get(..head).unwrap_or(&[]).to_vec();
+    }
+    rest_head(client, read, item, offset)
 }
 
 fn write_string_rest(out: &mut Vec<u8>, text: &str, offset: u32) -> Result<(), InvalidUpdate> {

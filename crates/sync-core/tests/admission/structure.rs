@@ -5,7 +5,7 @@ use bytes::Bytes;
 use tidewell_sync_core::admission::Admitted;
 use tidewell_sync_core::lib0::ReadError;
 use tidewell_sync_core::limits::{
-    CLIENT_ID_END, CLOCK_END, KEY_BYTES_MAX, UPDATE_BYTES_MAX, VALUE_DEPTH_MAX,
+    CLIENT_ID_END, CLOCK_END, KEY_BYTES_MAX, VALUE_DEPTH_MAX,
 };
 use tidewell_sync_core::update::InvalidUpdate;
 use yrs::{ReadTxn, Text, Transact};
@@ -39,11 +39,6 @@ fn ad1_every_update_of_format_v2_is_refused() {
         assert_eq!(v2.first(), Some(&0));
         assert!(refusal(&v2.into()).is_some());
     }
-}
-
-#[test]
-fn ad1_an_update_over_the_limit_is_refused_before_it_is_read() {
-    assert_eq!(refusal(&vec![0; UPDATE_BYTES_MAX + 1].into()), Some(InvalidUpdate::TooLarge));
 }
 
 #[test]

@@ -7,9 +7,9 @@ use crate::history::{History, Shape, apply, new_doc, state};
 use crate::oracle::{Guarded, assert_same};
 use bytes::Bytes;
 use tidewell_sync_core::admission::Admitted;
-use tidewell_sync_core::limits::{CLIENT_ID_END, PIECE_STRUCTS_MAX, UPDATE_BYTES_MAX};
+use tidewell_sync_core::limits::{PIECE_BYTES_MAX, PIECE_STRUCTS_MAX};
 use tidewell_sync_core::state_vector::StateVector;
-use tidewell_sync_core::update::{Id, InvalidUpdate, Scan, diff};
+use tidewell_sync_core::update::{Id, Scan, diff};
 use yrs::{diff_updates_v1, merge_updates_v1};
 
 fn in_order(log: &[Bytes]) -> Admitted {
@@ -271,18 +271,45 @@ fn ad20_the_pieces_of_a_large_document_are_the_document() {
 }
 
 #[test]
-fn ad1_an_update_that_would_outgrow_the_limit_when_it_is_cut_is_refused() {
-    let client = CLIENT_ID_END - 1;
-    let text = |units: usize| update(&[(client, 0, vec![in_root("t").text(&"x".repeat(units))])]);
-    let frame = text(1 << 23).len() - (1 << 23);
-    let largest = text(UPDATE_BYTES_MAX - frame);
-    assert_eq!(largest.len(), UPDATE_BYTES_MAX);
-    let mut admitted = Admitted::new();
-    assert!(admitted.admit(&text(1)).unwrap().is_complete());
-    let before = admitted.clone();
-    assert_eq!(admitted.admit(&largest).err(), Some(InvalidUpdate::TooLarge));
-    assert_eq!(admitted, before);
-    assert!(Admitted::new().admit(&largest).unwrap().is_complete(), "whole it is taken");
+fn ad20_long_texts_and_lists_are_cut_and_are_the_same_document() {
+    use yrs::{Array, Text, Transact};
+    let author = new_doc(5, false);
+    let (text, list) = (author.get_or_insert_text("t"), author.get_or_insert_array("l"));
+    let mut log = Vec::new();
+    // Characters of one to four bytes, so that no cut falls on a round number.
+    for words in ["aé🙂語".repeat(300_000), "known ".repeat(10), "b".repeat(2 * PIECE_BYTES_MAX)] {
+        let mut transaction = author.transact_mut();
+        text.push(&mut transaction, &words);
+        log.push(Bytes::from(transaction.encode_update_v1()));
+    }
+    let mut transaction = author.transact_mut();
+    list.insert_range(&mut transaction, 0, (0..300_000).map(|index| format!("value {index}")));
+    log.push(transaction.encode_update_v1().into());
+    drop(transaction);
+
+    let whole: Bytes = state(&author).into();
+    for known in 0..log.len() {
+        let mut guarded = Guarded::new();
+        log.iter().take(known).for_each(|update| drop(guarded.take_whole(update)));
+        let admission = guarded.take_whole(&whole);
+        let largest = admission.pieces.iter().map(Bytes::len).max().unwrap();
+        assert!(largest < PIECE_BYTES_MAX + 64, "{largest}");
+        assert_same(&guarded.doc, &author);
+    }
+}
+
+#[test]
+fn ad20_very_many_deletions_are_handed_on_in_parts() {
+    let mut guarded = Guarded::new();
+    guarded.take_whole(&update(&[(1, 0, vec![in_root("t").text(&"x".repeat(200_000))])]));
+    let every_second: Vec<_> = (0..100_000).map(|index| (2 * index + 1, 1)).collect();
+    let admission = guarded.admitted.clone().admit(&update_and_deletes(&[], &[(1, every_second)])).unwrap();
+    assert!(admission.is_complete() && admission.pieces.len() > 2);
+    let mut again = guarded.admitted.clone();
+    for piece in &admission.pieces {
+        assert!(piece.len() < PIECE_BYTES_MAX && again.admit(piece).unwrap().is_complete());
+    }
+    assert_eq!(again.deletes().map(|(_, ranges)| ranges.len()).sum::<usize>(), 100_000);
 }
 
 #[test]
