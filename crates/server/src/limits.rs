@@ -32,8 +32,9 @@ pub(crate) const FRAMES_AT_ONCE_BYTES: usize = 256 << 10;
 /// A client that has said nothing for so long is asked whether it is there.
 pub(crate) const PING_AFTER: Duration = Duration::from_secs(25);
 
-/// A client that has said nothing for so long is taken for gone.
-pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(65);
+/// A client that has said nothing for so long is taken for gone. One that stands still for a minute, in a debugger or on
+/// a machine that swaps, goes on where it was.
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(100);
 
 /// A connection must say `Hello` within this time.
 pub(crate) const HELLO_WITHIN: Duration = Duration::from_secs(10);
