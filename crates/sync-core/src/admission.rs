@@ -381,11 +381,7 @@ fn ranges_bytes(ranges: &Ranges) -> usize {
 
 /// Takes the deletions that name known clocks; what they name beyond is missing (rule AD18). Where the new ones alone
 /// would take many more bytes than they came in, all are handed on.
-fn take_deletes(
-    admitted: &mut Admitted,
-    written: &[(u64, u32, u32)],
-    missing: &mut Vec<Id>,
-) -> TakenDeletes {
+fn take_deletes(admitted: &mut Admitted, written: &[(u64, u32, u32)], missing: &mut Vec<Id>) -> TakenDeletes {
     let mut room = DELETES_GROWTH_MAX;
     let mut by_client: BTreeMap<u64, Vec<(u32, u32)>> = BTreeMap::new();
     let mut first_unknown: BTreeMap<u64, u32> = BTreeMap::new();

@@ -534,9 +534,7 @@ impl Replica {
         }
         // Only from its beginning on can a document be cut into parts that are closed.
         match Admitted::new().admit(&self.encode()) {
-            Ok(whole) => {
-                whole.pieces.iter().filter_map(|piece| diff(piece, known).ok().flatten()).collect()
-            }
+            Ok(whole) => whole.pieces.iter().filter_map(|piece| diff(piece, known).ok().flatten()).collect(),
             Err(_) => vec![update],
         }
     }

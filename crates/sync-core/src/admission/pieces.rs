@@ -150,7 +150,13 @@ impl<'u> Pieces<'u> {
     }
 
     /// The client's part of the open piece, for one more struct.
-    fn part(&mut self, section: usize, client: u64, clock: u32, written: &Range<usize>) -> Option<&mut Part<'u>> {
+    fn part(
+        &mut self,
+        section: usize,
+        client: u64,
+        clock: u32,
+        written: &Range<usize>,
+    ) -> Option<&mut Part<'u>> {
         let piece = self.done.len();
         let known = self.parts.get(section).copied().flatten().filter(|(of, _)| *of == piece);
         let index = known.map_or(self.open.len(), |(_, index)| index);
@@ -216,7 +222,10 @@ impl<'u> Pieces<'u> {
             return deletes;
         }
         let normalized = |open: &mut BTreeMap<u64, Vec<(u32, u32)>>| {
-            std::mem::take(open).into_iter().map(|(client, units)| (client, Ranges::normalized(units))).collect()
+            std::mem::take(open)
+                .into_iter()
+                .map(|(client, units)| (client, Ranges::normalized(units)))
+                .collect()
         };
         let (mut open, mut count) = (BTreeMap::new(), 0);
         for (client, ranges) in &deletes {

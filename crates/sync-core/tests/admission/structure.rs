@@ -4,9 +4,7 @@ use crate::crafted::{after, gc, hex, in_root, skip, string, uint, update, update
 use bytes::Bytes;
 use tidewell_sync_core::admission::Admitted;
 use tidewell_sync_core::lib0::ReadError;
-use tidewell_sync_core::limits::{
-    CLIENT_ID_END, CLOCK_END, KEY_BYTES_MAX, VALUE_DEPTH_MAX,
-};
+use tidewell_sync_core::limits::{CLIENT_ID_END, CLOCK_END, KEY_BYTES_MAX, VALUE_DEPTH_MAX};
 use tidewell_sync_core::update::InvalidUpdate;
 use yrs::{ReadTxn, Text, Transact};
 

@@ -287,7 +287,7 @@ fn ad20_long_texts_and_lists_are_cut_and_are_the_same_document() {
     log.push(transaction.encode_update_v1().into());
     drop(transaction);
 
-    let whole: Bytes = state(&author).into();
+    let whole = state(&author);
     for known in 0..log.len() {
         let mut guarded = Guarded::new();
         log.iter().take(known).for_each(|update| drop(guarded.take_whole(update)));
