@@ -372,11 +372,13 @@ impl Replica {
     }
 
     fn retry_held(&mut self) {
+        let mut has_taken = false;
         loop {
             let admitted = &self.admitted;
             let ready =
                 self.held.iter().position(|(_, missing)| missing.iter().any(|id| admitted.knows(*id)));
             let Some(index) = ready else { break };
+            has_taken = true;
             let (update, _) = self.held.swap_remove(index);
             self.held_bytes -= update.len();
             if let Ok(missing) = self.take(&update)
@@ -385,7 +387,9 @@ impl Replica {
                 self.hold(update, missing);
             }
         }
-        self.outbox.release(&self.admitted);
+        if has_taken {
+            self.outbox.release(&self.admitted);
+        }
     }
 
     /// The connection is there: opens the document on it.
