@@ -3,6 +3,7 @@
 //! A client ID belongs to the connection that first named it, so that nobody speaks for another.
 //! Versions take the place of queues: each member is sent what is newer than what it has seen.
 
+use crate::limits::AWARENESS_GONE_MAX;
 use tidewell_sync_core::awareness::{Entry, encode};
 use tidewell_sync_core::limits::AWARENESS_ENTRIES_MAX;
 use tidewell_sync_core::room::MemberId;
@@ -48,7 +49,19 @@ impl Awareness {
                 None => {}
             }
         }
+        self.bound_gone();
         self.version > before
+    }
+
+    /// Those who have gone wait for the slowest member to be told. It would take them for gone by itself after 30 s
+    /// without news, so the oldest need not be kept.
+    fn bound_gone(&mut self) {
+        let gone = self.states.iter().filter(|state| state.entry.is_gone());
+        let mut versions: Vec<u64> = gone.map(|state| state.version).collect();
+        if let Some(excess) = versions.len().checked_sub(AWARENESS_GONE_MAX + 1) {
+            versions.sort_unstable();
+            self.forget_gone(versions.get(excess).copied().unwrap_or(0));
+        }
     }
 
     /// A member's clients have gone with it; answers whether there is news.
@@ -146,6 +159,19 @@ mod tests {
         assert!(awareness.has_gone(), "somebody has not been told");
         awareness.forget_gone(awareness.version());
         assert!(!awareness.has_gone());
+    }
+
+    #[test]
+    fn those_who_have_gone_are_a_bounded_number_however_slow_a_member_is() {
+        let (first, _) = members();
+        let mut awareness = Awareness::default();
+        for client in 0..2 * AWARENESS_GONE_MAX as u64 {
+            awareness.take(first, says(client, 1, "{}"));
+            awareness.take(first, says(client, 2, GONE));
+        }
+        assert_eq!(awareness.states.len(), AWARENESS_GONE_MAX);
+        let last = awareness.states.last().map(|state| state.entry.client);
+        assert_eq!(last, Some(2 * AWARENESS_GONE_MAX as u64 - 1), "the oldest were forgotten");
     }
 
     #[test]

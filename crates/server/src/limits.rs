@@ -124,6 +124,9 @@ pub(crate) const COMPACT_QUIET: Duration = Duration::from_secs(2);
 /// … or when it has this many times the minimum above.
 pub(crate) const COMPACT_BUSY_FACTOR: u64 = 8;
 
+/// Clients that have gone and that not every member of the y-websocket door was told of, in one room.
+pub(crate) const AWARENESS_GONE_MAX: usize = 1024;
+
 /// Materializer processes. One core's worth beside the relay's own work.
 pub(crate) const MATERIALIZERS_MAX: usize = 2;
 

@@ -49,8 +49,8 @@ struct Seat {
     wake: Arc<Wake>,
     channel: u32,
     is_marked: bool,
-    /// The last version of the awareness that it was sent.
-    awareness_seen: u64,
+    /// The last version of the awareness that it was sent; `None` when it is told of none.
+    awareness_seen: Option<u64>,
 }
 
 /// Why nobody can join.
@@ -111,7 +111,7 @@ impl RoomHandle {
         }
         let (epoch, sequence) = (inner.room.epoch(), inner.room.sequence());
         match inner.room.join(position) {
-            Ok(member) => Ok(inner.seat(member, wake, channel)),
+            Ok(member) => Ok(inner.seat(member, wake, channel, None)),
             Err(Resume::NeedsStateVector | Resume::Continues) => {
                 Err(JoinError::NeedsStateVector { epoch, sequence })
             }
@@ -125,7 +125,7 @@ impl RoomHandle {
             return Err(JoinError::Evicted);
         }
         let member = inner.room.join_stock();
-        Ok(inner.seat(member, wake, channel))
+        Ok(inner.seat(member, wake, channel, Some(0)))
     }
 
     /// A y-websocket client asks for what lies beyond `vector`.
@@ -191,9 +191,11 @@ impl RoomHandle {
         inner.seats.retain(|seat| seat.member != member);
         inner.room.leave(member);
         if inner.seats.is_empty() {
-            // Whoever is here sees presence; nobody is.
-            inner.awareness = None;
             inner.empty_since = Instant::now();
+        }
+        if inner.seats.iter().all(|seat| seat.awareness_seen.is_none()) {
+            // Nobody is here who would be told.
+            inner.awareness = None;
         } else if inner.awareness.as_mut().is_some_and(|awareness| awareness.left(member)) {
             inner.mark_for_awareness();
         }
@@ -275,7 +277,7 @@ impl RoomHandle {
     pub(crate) fn query_awareness(&self, member: MemberId) {
         let mut inner = self.inner.lock();
         if let Some(seat) = inner.seat_of(member) {
-            seat.awareness_seen = 0;
+            seat.awareness_seen = Some(0);
         }
         inner.mark(&[member]);
     }
@@ -286,10 +288,9 @@ impl RoomHandle {
         let inner = &mut *inner;
         let awareness = inner.awareness.as_mut()?;
         let seat = inner.seats.iter_mut().find(|seat| seat.member == member)?;
-        let news = awareness.after(seat.awareness_seen);
-        seat.awareness_seen = awareness.version();
+        let news = awareness.after(seat.awareness_seen.replace(awareness.version())?);
         if awareness.has_gone() {
-            let seen_by_all = inner.seats.iter().map(|seat| seat.awareness_seen).min().unwrap_or(0);
+            let seen_by_all = inner.seats.iter().filter_map(|seat| seat.awareness_seen).min().unwrap_or(0);
             awareness.forget_gone(seen_by_all);
         }
         news
@@ -297,8 +298,14 @@ impl RoomHandle {
 }
 
 impl Inner {
-    fn seat(&mut self, member: MemberId, wake: Arc<Wake>, channel: u32) -> Joined {
-        self.seats.push(Seat { member, wake, channel, is_marked: false, awareness_seen: 0 });
+    fn seat(
+        &mut self,
+        member: MemberId,
+        wake: Arc<Wake>,
+        channel: u32,
+        awareness_seen: Option<u64>,
+    ) -> Joined {
+        self.seats.push(Seat { member, wake, channel, is_marked: false, awareness_seen });
         self.mark(&[member]);
         Joined { member, epoch: self.room.epoch(), sequence: self.room.sequence() }
     }
@@ -322,7 +329,7 @@ impl Inner {
     }
 
     fn mark_for_awareness(&mut self) {
-        self.mark_all();
+        self.seats.iter_mut().filter(|seat| seat.awareness_seen.is_some()).for_each(Seat::mark);
     }
 }
 

@@ -107,8 +107,12 @@ impl Store {
 
     /// Moves everything to its place in the main file, so that a stopped relay's store is one file.
     pub(crate) fn close(mut self) -> Result<(), CommitError> {
-        self.start_settling();
-        while self.is_settling() {
+        loop {
+            // Rows that came while others moved are not among those that move.
+            self.start_settling();
+            if self.settling.is_none() {
+                break;
+            }
             self.settle_some()?;
         }
         Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)

@@ -31,6 +31,8 @@ struct Connection {
     reassembly: Reassembly,
     /// Messages that leave with the next batch.
     out: Vec<u8>,
+    /// Members that are behind, and are read for when the catch-ups before them have left.
+    behind: VecDeque<LeftBehind>,
     /// Large catch-ups, which leave part by part.
     catch_ups: VecDeque<PartsLeft>,
     /// Rooms that took more from this connection than the store has; it is not read meanwhile.
@@ -39,6 +41,14 @@ struct Connection {
     is_welcome: bool,
     /// Ends with the connection.
     _registered: Registered,
+}
+
+/// A member that is to be brought up to date.
+struct LeftBehind {
+    channel: u32,
+    room: Arc<RoomHandle>,
+    member: MemberId,
+    behind: Behind,
 }
 
 /// A member that is being brought up to date.
@@ -50,6 +60,8 @@ struct PartsLeft {
     known: u64,
     ready: CatchUp,
     sent: usize,
+    /// Bytes of the parts that are not sent.
+    bytes_left: usize,
 }
 
 enum Channel {
@@ -78,6 +90,7 @@ pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>) {
         channels: FxHashMap::default(),
         reassembly: Reassembly::default(),
         out: Vec::new(),
+        behind: VecDeque::new(),
         catch_ups: VecDeque::new(),
         full: Vec::new(),
         has_pushed: false,
@@ -113,7 +126,7 @@ impl Connection {
     }
 
     fn has_more(&self) -> bool {
-        !self.out.is_empty() || !self.catch_ups.is_empty()
+        !self.out.is_empty() || !self.catch_ups.is_empty() || !self.behind.is_empty()
     }
 
     /// Reading stops while the store is behind, or while the peer leaves our replies unread.
@@ -143,6 +156,8 @@ impl Connection {
             ClientMessage::Close { channel } => {
                 if let Some(Channel::Open { room, member, .. }) = self.channels.remove(&channel) {
                     room.leave(member);
+                    // It wakes this connection no more: nobody would look again when it has caught up.
+                    self.full.retain(|full| !Arc::ptr_eq(full, &room));
                 }
                 Ok(())
             }
@@ -250,38 +265,80 @@ impl Connection {
             let Some(Channel::Open { room, member, .. }) = self.channels.get(&channel) else { continue };
             let (room, member) = (room.clone(), *member);
             let outgoing = room.collect(member);
-            self.tell(channel, &room, member, outgoing).await;
+            self.tell(channel, &room, member, outgoing);
             if self.out.len() >= OUTGOING_BYTES_MAX {
                 break;
             }
         }
         self.wake.put_back(marked);
         let mut bytes = self.out.len();
-        while bytes < OUTGOING_BYTES_MAX
-            && let Some(catch_up) = self.catch_ups.pop_front()
-        {
+        while bytes < OUTGOING_BYTES_MAX {
+            self.read_ahead().await;
+            let Some(catch_up) = self.catch_ups.pop_front() else { break };
             bytes += self.send_part(catch_up);
         }
+    }
+
+    /// Reads for members that are behind until there is enough to send: what all of them lack together may be more
+    /// than fits into memory.
+    async fn read_ahead(&mut self) {
+        let mut bytes: usize = self.catch_ups.iter().map(|catch_up| catch_up.bytes_left).sum();
+        while bytes < OUTGOING_BYTES_MAX
+            && let Some(LeftBehind { channel, room, member, behind }) = self.behind.pop_front()
+        {
+            if !self.is_here(channel, member) {
+                continue;
+            }
+            let known = match &behind {
+                Behind::After(sequence) => *sequence,
+                Behind::StateVector(_) => 0,
+            };
+            match Box::pin(catch_up(&room, &self.relay.readers, behind)).await {
+                Ok(ready) => {
+                    let bytes_left = ready.parts.iter().map(Bytes::len).sum();
+                    bytes += bytes_left;
+                    self.catch_ups.push_back(PartsLeft {
+                        channel,
+                        room,
+                        member,
+                        known,
+                        ready,
+                        sent: 0,
+                        bytes_left,
+                    });
+                }
+                Err(error) => {
+                    tracing::error!(document = %room.document(), %error, "a catch-up failed");
+                    room.leave(member);
+                    self.channels.insert(channel, Channel::Waiting);
+                    self.refuse(channel, 0, Code::LoadFailed);
+                }
+            }
+        }
+    }
+
+    /// True when the channel is open for this member; it may have been closed, and opened again for another.
+    fn is_here(&self, channel: u32, member: MemberId) -> bool {
+        matches!(self.channels.get(&channel), Some(Channel::Open { member: m, .. }) if *m == member)
     }
 
     /// Sends a member the next part; answers its size. Only the last part brings the member further.
     fn send_part(&mut self, mut catch_up: PartsLeft) -> usize {
         let PartsLeft { channel, member, .. } = catch_up;
-        let is_here =
-            matches!(self.channels.get(&channel), Some(Channel::Open { member: m, .. }) if *m == member);
-        if !is_here {
+        if !self.is_here(channel, member) {
             return 0;
         }
         let parts = &catch_up.ready.parts;
         let part = parts.get(catch_up.sent).cloned();
         catch_up.sent += 1;
+        let bytes = part.as_ref().map_or(0, Bytes::len);
+        catch_up.bytes_left = catch_up.bytes_left.saturating_sub(bytes);
         let is_last = catch_up.sent >= parts.len();
         let through =
             if is_last { catch_up.room.caught_up(member, catch_up.ready.through) } else { catch_up.known };
         if !is_last {
             self.catch_ups.push_back(catch_up);
         }
-        let bytes = part.as_ref().map_or(0, Bytes::len);
         match part {
             // What is shared is not copied; what is small is not worth a frame of its own.
             Some(part) if bytes > SENT_FRAME_BYTES_MAX => {
@@ -296,29 +353,13 @@ impl Connection {
         bytes
     }
 
-    async fn tell(&mut self, channel: u32, room: &Arc<RoomHandle>, member: MemberId, outgoing: Outgoing) {
+    fn tell(&mut self, channel: u32, room: &Arc<RoomHandle>, member: MemberId, outgoing: Outgoing) {
         if let Some(ready) = outgoing.ready {
             let (through, updates) = (ready.through, ready.updates);
             self.say(&RelayMessage::Updates { channel, through, updates });
         }
         if let Some(behind) = outgoing.behind {
-            let known = match &behind {
-                Behind::After(sequence) => *sequence,
-                Behind::StateVector(_) => 0,
-            };
-            match Box::pin(catch_up(room, &self.relay.readers, behind)).await {
-                Ok(ready) => {
-                    let room = room.clone();
-                    self.catch_ups.push_back(PartsLeft { channel, room, member, known, ready, sent: 0 });
-                }
-                Err(error) => {
-                    tracing::error!(document = %room.document(), %error, "a catch-up failed");
-                    room.leave(member);
-                    self.channels.insert(channel, Channel::Waiting);
-                    self.refuse(channel, 0, Code::LoadFailed);
-                    return;
-                }
-            }
+            self.behind.push_back(LeftBehind { channel, room: room.clone(), member, behind });
         }
         if let Some(ack) = outgoing.ack {
             let (number, sequence) = (ack.number(), ack.sequence());

@@ -243,6 +243,28 @@ async fn rows_on_their_way_to_their_places_are_read_like_all_others() {
     }
 }
 
+#[test]
+fn a_closed_store_has_every_row_in_its_place() {
+    let scratch = Scratch::new();
+    let (directory, store) = scratch.open(7);
+    let mut store = store.unwrap();
+    let rows = u64::try_from(crate::limits::SETTLE_ROWS_AT_ONCE).unwrap() + 1;
+    for sequence in 1..=rows {
+        store.append([row(&name("a"), sequence, sequence, &text("row"))], 10).unwrap();
+    }
+    store.start_settling();
+    store.settle_some().unwrap();
+    assert!(store.is_settling(), "some are on their way");
+    store.append([row(&name("b"), 1, 1, &text("late"))], 11).unwrap();
+    store.close().unwrap();
+    drop(directory);
+    let count = |table: &str| -> u64 {
+        let count = format!("SELECT count(*) FROM {table}");
+        open_read_only(&scratch.file()).unwrap().query_row(&count, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!((count("log"), count("recent")), (rows + 1, 0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_see_every_commit_while_rows_move() {
     use std::sync::atomic::{AtomicU64, Ordering};

@@ -3,7 +3,10 @@
 use crate::author::Author;
 use crate::client::Client;
 use crate::process::{Relay, data};
+use futures_util::SinkExt;
+use tidewell_sync_core::document_name::DocumentName;
 use tidewell_sync_core::protocol::{ClientMessage, Cursor, Position, RelayMessage, Resume};
+use tokio_tungstenite::tungstenite::Message;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_resumes_with_what_followed_and_nothing_else() {
@@ -171,4 +174,45 @@ async fn a_slow_reader_misses_nothing() {
     let doc = Author::new(2);
     slow.updates_through(last).await.iter().for_each(|update| doc.applies(update));
     assert!(doc.text() == author.text());
+}
+
+/// The most memory that a process has had, in bytes.
+fn peak_bytes(relay: &Relay) -> usize {
+    let status = format!("/proc/{}/status", relay.id().as_raw_nonzero());
+    let status = std::fs::read_to_string(status).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_opens_many_large_documents_costs_the_memory_of_a_few() {
+    const DOCUMENTS: u32 = 64;
+    const BYTES: usize = 4 << 20;
+    let (_folder, data) = data();
+    let relay = Relay::start(&data);
+    let author = Author::new(1);
+    let mut writer = Client::connect(&relay).await;
+    writer.open(1, "a/doc").await;
+    writer.push(1, 1, author.types("known ")).await;
+    let known = author.state_vector();
+    writer.push(1, 2, author.types(&"x".repeat(BYTES))).await;
+    writer.acknowledged(2).await;
+    let before = peak_bytes(&relay);
+    let mut reader = Client::connect(&relay).await;
+    // All in one frame. What lies beyond a state vector is made for each by itself.
+    let mut frame = Vec::new();
+    for channel in 0..DOCUMENTS {
+        let (document, position) =
+            (DocumentName::parse("a/doc").unwrap(), Position::StateVector(known.clone()));
+        ClientMessage::Open { channel, document, position }.write(&mut frame);
+    }
+    reader.socket.send(Message::Binary(frame.into())).await.unwrap();
+    let mut bytes = 0;
+    while bytes < DOCUMENTS as usize * BYTES {
+        if let RelayMessage::Updates { updates, .. } = reader.next().await {
+            bytes += updates.iter().map(|update| update.len()).sum::<usize>();
+        }
+    }
+    let more = peak_bytes(&relay) - before;
+    assert!(more < 16 * BYTES, "{more} bytes");
 }

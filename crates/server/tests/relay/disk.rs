@@ -3,9 +3,12 @@
 use crate::author::Author;
 use crate::client::Client;
 use crate::process::{Relay, data, program};
+use futures_util::SinkExt;
 use rustix::process::{Resource, Rlimit, prlimit};
 use std::process::Command;
-use tidewell_sync_core::limits::UNCOMMITTED_BYTES_MAX;
+use tidewell_sync_core::limits::{FRAME_BYTES_MAX, UNCOMMITTED_BYTES_MAX};
+use tidewell_sync_core::protocol::{ClientMessage, split};
+use tokio_tungstenite::tungstenite::Message;
 
 /// Lets the relay's files grow to `bytes` and no further. Writing beyond fails as on a full disk.
 fn limit_files(relay: &Relay, bytes: Option<u64>) {
@@ -102,4 +105,23 @@ async fn a_relay_whose_disk_fails_ends_in_time_and_its_clients_keep_what_they_ha
     assert_eq!(writer.open(1, "a/doc").await, 0);
     writer.push(1, 1, author.state()).await;
     writer.acknowledged(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_closes_a_document_the_store_is_behind_with_is_read_on() {
+    let (_folder, data) = data();
+    let relay = relay(&data);
+    let mut writer = Client::connect(&relay).await;
+    writer.open(1, "a/doc").await;
+    limit_files(&relay, Some(4096));
+    let update = Author::new(1).types(&"x".repeat(UNCOMMITTED_BYTES_MAX + 1));
+    // Together, so that the document is closed before the connection is left unread for it.
+    let mut messages = Vec::new();
+    ClientMessage::Push { channel: 1, number: 1, update }.write(&mut messages);
+    ClientMessage::Close { channel: 1 }.write(&mut messages);
+    for frame in split(messages.into(), FRAME_BYTES_MAX) {
+        writer.socket.send(Message::Binary(frame)).await.unwrap();
+    }
+    writer.settled().await;
+    limit_files(&relay, None);
 }
