@@ -128,6 +128,39 @@ async fn a_relay_restored_from_an_old_backup_gets_back_what_its_devices_have() {
     has_text(&fresh, "all of it: lost at the relay, ").await;
 }
 
+/// New commits have taken the numbers of those that are lost, so that only the history's name tells them apart.
+#[tokio::test]
+async fn a_restored_relay_that_has_overtaken_a_device_gets_back_what_that_device_has() {
+    let (data, backup) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let relay = Relay::start(data.path()).await.unwrap();
+    let proxy = Proxy::start(Some(relay.address())).await.unwrap();
+    let (_client, ours) = open(&proxy, Store::Memory).await;
+    ours.insert_text("t", 0, "backed up, ").await.unwrap();
+    saved_relay(&ours).await;
+    lead(&proxy, None);
+    assert!(relay.terminate().await.unwrap().success());
+    copy(data.path(), backup.path());
+    let relay = Relay::start(data.path()).await.unwrap();
+    lead(&proxy, Some(&relay));
+    ours.insert_text("t", 11, "lost at the relay").await.unwrap();
+    saved_relay(&ours).await;
+    lead(&proxy, None);
+    relay.kill().await.unwrap();
+
+    let relay = Relay::start_with(backup.path(), &["--restored"]).await.unwrap();
+    let direct = Proxy::start(Some(relay.address())).await.unwrap();
+    let (_other, theirs) = open(&direct, Store::Memory).await;
+    has_text(&theirs, "backed up, ").await;
+    for letter in ["w", "e", "n", " "] {
+        theirs.insert_text("t", 0, letter).await.unwrap();
+        saved_relay(&theirs).await;
+    }
+    lead(&proxy, Some(&relay));
+    let merged = " newbacked up, lost at the relay";
+    has_text(&theirs, merged).await;
+    has_text(&ours, merged).await;
+}
+
 #[tokio::test]
 async fn an_edit_that_is_too_large_is_refused_with_a_code_and_other_documents_go_on() {
     let data = tempfile::tempdir().unwrap();

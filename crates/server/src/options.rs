@@ -45,6 +45,10 @@ pub struct ServeOptions {
     /// How long updates are kept one by one after they were compacted: 7d, 12h, 30m, 45s, or 0.
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = parse_duration)]
     pub history: Duration,
+    /// The store was restored from a backup: names its history anew, so that devices that are ahead of it hand over what
+    /// they have. For the first start after that.
+    #[arg(long)]
+    pub restored: bool,
     /// Form of the log on standard error.
     #[arg(long, value_enum, default_value_t = LogForm::Text)]
     pub log: LogForm,

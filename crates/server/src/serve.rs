@@ -99,7 +99,11 @@ impl Prepared {
         let assets = options.assets.as_deref().map(Assets::new).transpose()?;
         let metrics = Arc::new(Metrics::new()?);
         let directory = DataDirectory::create(&options.data)?;
-        let store = Store::open(&directory, rand::rng().random_range(1..CLIENT_ID_END))?;
+        let lineage = rand::rng().random_range(1..CLIENT_ID_END);
+        let mut store = Store::open(&directory, lineage)?;
+        if options.restored {
+            store.rename_history(lineage)?;
+        }
         let (lineage, readers) = (store.lineage(), store.readers(READERS_MAX));
         let checkpointer = store.checkpointer()?;
         let quarantined = store.quarantined().map_or(0, |documents| documents.len());

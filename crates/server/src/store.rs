@@ -95,7 +95,15 @@ impl Store {
         Ok(Store { connection, path, lineage, recent, recent_id: 0, settled_id: 0, settling: None })
     }
 
-    /// The name of this store's history; it changes when history may have been lost.
+    /// Names the history anew: devices that know commits beyond a restored backup must not resume by their cursors.
+    pub(crate) fn rename_history(&mut self, lineage: u64) -> Result<(), OpenError> {
+        let in_sql = i64::try_from(lineage).map_err(|_| OpenError::NotOurs)?;
+        self.connection.execute("UPDATE meta SET value = ?1 WHERE key = 'lineage'", [in_sql])?;
+        self.lineage = lineage;
+        Ok(())
+    }
+
+    /// The name of this store's history; see [`Store::rename_history`].
     pub(crate) fn lineage(&self) -> u64 {
         self.lineage
     }

@@ -186,8 +186,8 @@ fn peak_bytes(relay: &Relay) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_opens_many_large_documents_costs_the_memory_of_a_few() {
-    const DOCUMENTS: u32 = 64;
-    const BYTES: usize = 4 << 20;
+    const DOCUMENTS: u32 = 128;
+    const BYTES: usize = 900 << 10;
     let (_folder, data) = data();
     let relay = Relay::start(&data);
     let author = Author::new(1);
