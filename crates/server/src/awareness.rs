@@ -3,17 +3,21 @@
 //! A client ID belongs to the connection that first named it, so that nobody speaks for another.
 //! Versions take the place of queues: each member is sent what is newer than what it has seen.
 
-use crate::limits::AWARENESS_GONE_MAX;
+use crate::limits::{AWARENESS_GONE_MAX, AWARENESS_ROOM_BYTES_MAX};
+use rustc_hash::FxHashMap;
 use tidewell_sync_core::awareness::{Entry, encode};
-use tidewell_sync_core::limits::AWARENESS_ENTRIES_MAX;
+use tidewell_sync_core::limits::{AWARENESS_BYTES_MAX, AWARENESS_ENTRIES_MAX};
 use tidewell_sync_core::room::MemberId;
 
 const GONE: &str = "null";
 
 #[derive(Debug, Default)]
 pub(crate) struct Awareness {
-    states: Vec<State>,
+    /// By client ID.
+    states: FxHashMap<u64, State>,
     version: u64,
+    /// Bytes of all states.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -24,39 +28,64 @@ struct State {
     version: u64,
 }
 
+/// What one connection's clients take.
+#[derive(Debug, Default)]
+struct Owned {
+    entries: usize,
+    bytes: usize,
+}
+
 impl Awareness {
-    /// Takes what a member says of its clients; answers whether there is news.
+    /// Takes what a member says of its clients; answers whether there is news. What is beyond a limit is not taken.
     pub(crate) fn take(&mut self, member: MemberId, entries: Vec<Entry>) -> bool {
         let before = self.version;
+        let mut owned = self.owned_by(member);
         for entry in entries {
-            let owned = self.states.iter().filter(|state| state.owner == Some(member)).count();
-            match self.states.iter_mut().find(|state| state.entry.client == entry.client) {
-                Some(state) => {
-                    let is_free = state.owner.is_none();
-                    let is_owner = state.owner == Some(member);
-                    let is_newer = entry.clock > state.entry.clock
-                        || (entry.clock == state.entry.clock && entry.is_gone() && !state.entry.is_gone());
-                    if (is_free && !entry.is_gone()) || (is_owner && is_newer) {
-                        self.version += 1;
-                        let owner = (!entry.is_gone()).then_some(member);
-                        *state = State { entry, owner, version: self.version };
+            let (old, is_theirs) = match self.states.get(&entry.client) {
+                Some(State { entry: old, owner, .. }) => {
+                    let is_newer = entry.clock > old.clock
+                        || (entry.clock == old.clock && entry.is_gone() && !old.is_gone());
+                    let is_free = owner.is_none() && !entry.is_gone();
+                    let is_owner = *owner == Some(member);
+                    if !is_free && !(is_owner && is_newer) {
+                        continue;
                     }
+                    (old.state.len(), is_owner)
                 }
-                None if !entry.is_gone() && owned < AWARENESS_ENTRIES_MAX => {
-                    self.version += 1;
-                    self.states.push(State { entry, owner: Some(member), version: self.version });
-                }
-                None => {}
+                None if entry.is_gone() => continue,
+                None => (0, false),
+            };
+            let (new, old_owned) = (entry.state.len(), if is_theirs { old } else { 0 });
+            let is_too_much = owned.entries + usize::from(!is_theirs) > AWARENESS_ENTRIES_MAX
+                || owned.bytes - old_owned + new > AWARENESS_BYTES_MAX
+                || self.bytes - old + new > AWARENESS_ROOM_BYTES_MAX;
+            if is_too_much && !entry.is_gone() {
+                continue;
             }
+            self.version += 1;
+            self.bytes = self.bytes - old + new;
+            let owner = (!entry.is_gone()).then_some(member);
+            owned.entries = owned.entries + usize::from(owner.is_some()) - usize::from(is_theirs);
+            owned.bytes = owned.bytes - old_owned + if owner.is_some() { new } else { 0 };
+            self.states.insert(entry.client, State { entry, owner, version: self.version });
         }
         self.bound_gone();
         self.version > before
     }
 
+    fn owned_by(&self, member: MemberId) -> Owned {
+        let mut owned = Owned::default();
+        for state in self.states.values().filter(|state| state.owner == Some(member)) {
+            owned.entries += 1;
+            owned.bytes += state.entry.state.len();
+        }
+        owned
+    }
+
     /// Those who have gone wait for the slowest member to be told. It would take them for gone by itself after 30 s
     /// without news, so the oldest need not be kept.
     fn bound_gone(&mut self) {
-        let gone = self.states.iter().filter(|state| state.entry.is_gone());
+        let gone = self.states.values().filter(|state| state.entry.is_gone());
         let mut versions: Vec<u64> = gone.map(|state| state.version).collect();
         if let Some(excess) = versions.len().checked_sub(AWARENESS_GONE_MAX + 1) {
             versions.sort_unstable();
@@ -67,8 +96,9 @@ impl Awareness {
     /// A member's clients have gone with it; answers whether there is news.
     pub(crate) fn left(&mut self, member: MemberId) -> bool {
         let before = self.version;
-        for state in self.states.iter_mut().filter(|state| state.owner == Some(member)) {
+        for state in self.states.values_mut().filter(|state| state.owner == Some(member)) {
             self.version += 1;
+            self.bytes = self.bytes - state.entry.state.len() + GONE.len();
             state.entry.state = GONE.to_owned();
             state.owner = None;
             state.version = self.version;
@@ -81,23 +111,42 @@ impl Awareness {
         self.version
     }
 
-    /// An awareness update with what came after a version, if anything did. A newcomer (version 0) is
-    /// not told of those who have gone.
-    pub(crate) fn after(&self, seen: u64) -> Option<Vec<u8>> {
-        let news = self.states.iter().filter(|state| state.version > seen);
-        let news: Vec<&Entry> =
-            news.map(|state| &state.entry).filter(|entry| seen > 0 || !entry.is_gone()).collect();
-        (!news.is_empty()).then(|| encode(news.into_iter()))
+    /// Awareness updates with what came after a version. Stock clients send back each one that they get, so each is
+    /// within the limits. A newcomer (version 0) is not told of those who have gone.
+    pub(crate) fn after(&self, seen: u64) -> Vec<Vec<u8>> {
+        let news = self.states.values().filter(|state| state.version > seen);
+        let mut news: Vec<&State> = news.filter(|state| seen > 0 || !state.entry.is_gone()).collect();
+        news.sort_unstable_by_key(|state| state.version);
+        let (mut updates, mut open, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for State { entry, .. } in news {
+            if open.len() == AWARENESS_ENTRIES_MAX || bytes + entry.bytes_max() > AWARENESS_BYTES_MAX {
+                updates.push(encode(open.drain(..)));
+                bytes = 0;
+            }
+            bytes += entry.bytes_max();
+            open.push(entry);
+        }
+        if !open.is_empty() {
+            updates.push(encode(open.into_iter()));
+        }
+        updates
     }
 
     /// True when there are entries of clients that have gone.
     pub(crate) fn has_gone(&self) -> bool {
-        self.states.iter().any(|state| state.entry.is_gone())
+        self.states.values().any(|state| state.entry.is_gone())
     }
 
     /// Forgets clients that have gone once everybody has been told.
     pub(crate) fn forget_gone(&mut self, seen_by_all: u64) {
-        self.states.retain(|state| !state.entry.is_gone() || state.version > seen_by_all);
+        let bytes = &mut self.bytes;
+        self.states.retain(|_, state| {
+            let stays = !state.entry.is_gone() || state.version > seen_by_all;
+            if !stays {
+                *bytes -= state.entry.state.len();
+            }
+            stays
+        });
     }
 }
 
@@ -118,7 +167,49 @@ mod tests {
     }
 
     fn heard(awareness: &Awareness, seen: u64) -> Vec<Entry> {
-        awareness.after(seen).map(|update| decode(&update).unwrap()).unwrap_or_default()
+        awareness.after(seen).iter().flat_map(|update| decode(update).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_newcomer_is_told_of_a_crowd_in_updates_that_it_may_send_back() {
+        let mut room = Room::load(DocumentName::parse("a").unwrap(), 1, 1, 0, []).unwrap();
+        let mut awareness = Awareness::default();
+        for client in 0..200 {
+            let state = format!("\"{}\"", "x".repeat(if client < 3 { 40_000 } else { 10 }));
+            assert!(awareness.take(room.join_stock(), says(client, 1, &state)));
+        }
+        let (updates, echo) = (awareness.after(0), room.join_stock());
+        assert!(updates.len() > 4);
+        let mut told = 0;
+        for update in updates {
+            let entries = decode(&update).unwrap();
+            told += entries.len();
+            assert!(!awareness.take(echo, entries), "an echo is no news");
+        }
+        assert_eq!(told, 200);
+    }
+
+    #[test]
+    fn what_a_connection_and_what_a_room_keep_is_bounded() {
+        let mut room = Room::load(DocumentName::parse("a").unwrap(), 1, 1, 0, []).unwrap();
+        let mut awareness = Awareness::default();
+        let state = format!("\"{}\"", "x".repeat(30_000));
+        for connection in 0..400u64 {
+            let member = room.join_stock();
+            for client in 0..10 {
+                awareness.take(member, says(connection * 10 + client, 1, &state));
+            }
+            let owned = awareness.owned_by(member);
+            assert!(owned.bytes <= AWARENESS_BYTES_MAX && owned.entries <= 2);
+            assert!(awareness.bytes <= AWARENESS_ROOM_BYTES_MAX);
+        }
+        let sum: usize = awareness.states.values().map(|state| state.entry.state.len()).sum();
+        assert_eq!(awareness.bytes, sum);
+        let count = awareness.states.len();
+        assert!(count > 100);
+        let (first, late) = (awareness.states[&0].owner.unwrap(), room.join_stock());
+        assert!(awareness.left(first), "who leaves makes room");
+        assert!(awareness.take(late, says(9_999, 1, &state)));
     }
 
     #[test]
@@ -143,7 +234,7 @@ mod tests {
         }
         assert!(!awareness.take(first, says(7, 4, "{}")), "an older clock is no news");
         assert_eq!(heard(&awareness, 0).len(), 1);
-        assert!(awareness.after(awareness.version()).is_none());
+        assert!(awareness.after(awareness.version()).is_empty());
     }
 
     #[test]
@@ -154,7 +245,7 @@ mod tests {
         let seen = awareness.version();
         assert!(awareness.left(first));
         assert_eq!(heard(&awareness, seen), says(7, 3, GONE));
-        assert!(awareness.after(0).is_none());
+        assert!(awareness.after(0).is_empty());
         awareness.forget_gone(seen);
         assert!(awareness.has_gone(), "somebody has not been told");
         awareness.forget_gone(awareness.version());
@@ -170,8 +261,8 @@ mod tests {
             awareness.take(first, says(client, 2, GONE));
         }
         assert_eq!(awareness.states.len(), AWARENESS_GONE_MAX);
-        let last = awareness.states.last().map(|state| state.entry.client);
-        assert_eq!(last, Some(2 * AWARENESS_GONE_MAX as u64 - 1), "the oldest were forgotten");
+        let oldest = awareness.states.keys().min();
+        assert_eq!(oldest, Some(&(AWARENESS_GONE_MAX as u64)), "the oldest were forgotten");
     }
 
     #[test]

@@ -124,6 +124,9 @@ pub(crate) const COMPACT_QUIET: Duration = Duration::from_secs(2);
 /// … or when it has this many times the minimum above.
 pub(crate) const COMPACT_BUSY_FACTOR: u64 = 8;
 
+/// Presence of all who are in one room, in bytes: thousands of cursors.
+pub(crate) const AWARENESS_ROOM_BYTES_MAX: usize = 4 << 20;
+
 /// Clients that have gone and that not every member of the y-websocket door was told of, in one room.
 pub(crate) const AWARENESS_GONE_MAX: usize = 1024;
 

@@ -283,14 +283,15 @@ impl RoomHandle {
     }
 
     /// The presence that a y-websocket client has not been sent.
-    pub(crate) fn collect_awareness(&self, member: MemberId) -> Option<Vec<u8>> {
+    pub(crate) fn collect_awareness(&self, member: MemberId) -> Vec<Vec<u8>> {
         let mut inner = self.inner.lock();
-        let inner = &mut *inner;
-        let awareness = inner.awareness.as_mut()?;
-        let seat = inner.seats.iter_mut().find(|seat| seat.member == member)?;
-        let news = awareness.after(seat.awareness_seen.replace(awareness.version())?);
+        let Inner { awareness: Some(awareness), seats, .. } = &mut *inner else { return Vec::new() };
+        let Some(seat) = seats.iter_mut().find(|seat| seat.member == member) else { return Vec::new() };
+        let Some(seen) = &mut seat.awareness_seen else { return Vec::new() };
+        let news = awareness.after(*seen);
+        *seen = awareness.version();
         if awareness.has_gone() {
-            let seen_by_all = inner.seats.iter().filter_map(|seat| seat.awareness_seen).min().unwrap_or(0);
+            let seen_by_all = seats.iter().filter_map(|seat| seat.awareness_seen).min().unwrap_or(0);
             awareness.forget_gone(seen_by_all);
         }
         news

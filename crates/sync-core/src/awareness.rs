@@ -2,7 +2,7 @@
 
 use crate::code::Code;
 use crate::lib0::{ReadError, Reader, write_buffer, write_uint};
-use crate::limits::{AWARENESS_BYTES_MAX, AWARENESS_ENTRIES_MAX, CLIENT_ID_END};
+use crate::limits::{AWARENESS_BYTES_MAX, AWARENESS_UPDATE_ENTRIES_MAX, CLIENT_ID_END};
 
 /// One client's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Bytes that it takes in an update, at most.
+    pub fn bytes_max(&self) -> usize {
+        self.state.len() + 24
+    }
+
     /// True when this entry says that the client has gone.
     pub fn is_gone(&self) -> bool {
         self.state == "null"
@@ -29,7 +34,7 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Entry>, Code> {
     }
     let mut reader = Reader::new(bytes);
     let count = reader.count(3).map_err(|_| Code::InvalidAwareness)?;
-    if count > AWARENESS_ENTRIES_MAX {
+    if count > AWARENESS_UPDATE_ENTRIES_MAX {
         return Err(Code::AwarenessTooLarge);
     }
     let entries: Result<Vec<Entry>, ReadError> = (0..count).map(|_| entry(&mut reader)).collect();
@@ -83,7 +88,7 @@ mod tests {
     fn aw2_what_is_too_large_or_no_json_is_refused_with_its_code() {
         assert_eq!(decode(&[0x80, 0x80, 0x80, 0x80, 0x01, 0x00]), Err(Code::InvalidAwareness));
         assert_eq!(decode(&vec![0; AWARENESS_BYTES_MAX + 1]), Err(Code::AwarenessTooLarge));
-        let many = vec![Entry { client: 1, clock: 1, state: "{}".into() }; AWARENESS_ENTRIES_MAX + 1];
+        let many = vec![Entry { client: 1, clock: 1, state: "{}".into() }; AWARENESS_UPDATE_ENTRIES_MAX + 1];
         assert_eq!(decode(&encode(many.iter())), Err(Code::AwarenessTooLarge));
         let no_json = [Entry { client: 1, clock: 1, state: "{".into() }];
         assert_eq!(decode(&encode(no_json.iter())), Err(Code::InvalidAwareness));

@@ -66,7 +66,11 @@ pub const RING_BYTES_MAX: usize = 1 << 20;
 /// Awareness entries of one connection of the y-websocket door. A client owns one; proxies may own more.
 pub const AWARENESS_ENTRIES_MAX: usize = 64;
 
-/// One awareness message, in bytes. Cursors and names take a few hundred.
+/// Entries of one awareness update. Stock clients send back what they are told of others, and tell in one update of all
+/// whom they take for gone.
+pub const AWARENESS_UPDATE_ENTRIES_MAX: usize = 4096;
+
+/// One awareness message, and all states of one connection, in bytes. Cursors and names take a few hundred.
 pub const AWARENESS_BYTES_MAX: usize = 64 << 10;
 
 /// Updates a replica holds back because something before them is missing, in bytes. Above it they are

@@ -133,7 +133,7 @@ impl Connection {
         if let Some(behind) = behind {
             self.bring_up_to_date(behind).await?;
         }
-        if let Some(update) = self.room.collect_awareness(self.member) {
+        for update in self.room.collect_awareness(self.member) {
             self.send(YMessage::Awareness(update.into()));
         }
         Ok(())
