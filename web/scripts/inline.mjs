@@ -1,12 +1,10 @@
-// Writes the bound module into a TypeScript file, gzipped, in base64: node scripts/inline.mjs FOLDER
+// Writes the gzipped module into a TypeScript file, in base64: node scripts/inline.mjs FOLDER
 
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { gzipSync } from 'node:zlib'
 
 const folder = process.argv[2]
-const module = readFileSync(join(folder, 'tidewell_bg.wasm'))
-const gzipped = gzipSync(module, { level: 9 })
+const gzipped = readFileSync(join(folder, 'tidewell_bg.wasm.gz'))
 
 const text = `// Made by \`cargo xtask\`.
 
@@ -15,4 +13,4 @@ export const wasmGzipBase64: string =
   '${gzipped.toString('base64')}'
 `
 writeFileSync(join(folder, 'inlined.ts'), text)
-console.log(`module: ${module.length} bytes, ${gzipped.length} gzipped`)
+console.log(`module: ${gzipped.length} bytes, gzipped`)

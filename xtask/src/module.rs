@@ -31,5 +31,10 @@ pub(crate) fn build() -> Result<()> {
         .argument(FOLDER)
         .argument(compiled)
         .run()?;
+    let folder = workspace::path(FOLDER);
+    cargo("run --quiet --package tidewell-compact-module --locked --")
+        .argument(folder.join("tidewell_bg.wasm"))
+        .argument(folder.join("tidewell_bg.wasm.gz"))
+        .run()?;
     command("node").line("web/scripts/inline.mjs").argument(FOLDER).run()
 }

@@ -62,6 +62,7 @@ pub(crate) fn test_core() -> Result<Outcome> {
 /// The tests of all crates.
 pub(crate) fn test() -> Result<Outcome> {
     cargo("test --no-fail-fast --locked").run()?;
+    cargo("test --package tidewell-compact-module --locked").run()?;
     Ok(Outcome::Passed)
 }
 
