@@ -6,9 +6,9 @@ use crate::effect;
 use crate::fail;
 use bytes::Bytes;
 use js_sys::{Array, Object, Reflect, Uint8Array};
-use std::collections::BTreeMap;
 use tidewell_sync_core::client::{Client, Effect, ReplicaId};
 use tidewell_sync_core::code::Code;
+use tidewell_sync_core::document_map::DocumentMap;
 use tidewell_sync_core::document_name::DocumentName;
 use tidewell_sync_core::limits::CLIENT_ID_END;
 use tidewell_sync_core::replica::{AdoptedRow, Link, Replica, RowId, Stored};
@@ -24,7 +24,7 @@ use yrs::updates::decoder::Decode;
 #[derive(Default)]
 pub struct Core {
     pub(crate) client: Client,
-    pub(crate) documents: BTreeMap<u32, Document>,
+    pub(crate) documents: DocumentMap<Document>,
 }
 
 #[wasm_bindgen]
@@ -71,7 +71,7 @@ impl Core {
 
     /// Closes a document.
     pub fn remove(&mut self, id: u32) {
-        self.documents.remove(&id);
+        self.documents.remove(id);
         self.client.remove(ReplicaId(id));
     }
 
@@ -137,17 +137,17 @@ impl Core {
         let array = Array::new();
         for effect in effects {
             if let Effect::Changed(id) = effect
-                && let Some(document) = self.documents.get_mut(&id.0)
+                && let Some(document) = self.documents.get_mut(id.0)
             {
                 document.value = None;
             }
             array.push(&effect::to_js(effect));
         }
-        for (id, document) in &self.documents {
+        for (id, document) in self.documents.iter() {
             for told in document.deltas.borrow_mut().drain(..) {
                 array.push(&Array::of4(
                     &"delta".into(),
-                    &JsValue::from(*id),
+                    &JsValue::from(id),
                     &JsValue::from(told.watch),
                     &delta::to_js_array(&told.changes),
                 ));
@@ -224,7 +224,7 @@ impl Core {
     /// Takes note of everything that changed since the last call.
     pub(crate) fn take_note(&mut self, id: u32, is_own: bool) {
         let Core { client, documents } = self;
-        if let Some(document) = documents.get_mut(&id) {
+        if let Some(document) = documents.get_mut(id) {
             client.with(ReplicaId(id), |replica| document.take_note(replica, is_own));
         }
     }

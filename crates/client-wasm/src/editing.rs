@@ -122,7 +122,7 @@ impl Core {
 
     /// Forgets the draft.
     pub fn discard(&mut self, id: u32) {
-        if let Some(document) = self.documents.get_mut(&id) {
+        if let Some(document) = self.documents.get_mut(id) {
             document.draft.clear();
         }
     }
@@ -131,7 +131,7 @@ impl Core {
     pub fn commit(&mut self, id: u32, now_ms: f64, edits: u32) {
         self.take_note(id, false);
         let Core { client, documents } = self;
-        let Some(Document { draft, plain_texts, .. }) = documents.get_mut(&id) else { return };
+        let Some(Document { draft, plain_texts, .. }) = documents.get_mut(id) else { return };
         if !draft.is_empty() {
             client.with(ReplicaId(id), |replica| {
                 replica.edit(now_ms as u64, edits, |tx| draft.apply(tx, plain_texts));
@@ -146,7 +146,7 @@ impl Core {
         edit: impl FnOnce(&mut Draft, &Transaction<'_>) -> Result<T, Code>,
     ) -> Result<T, JsValue> {
         let Core { client, documents } = self;
-        match (client.replica(ReplicaId(id)), documents.get_mut(&id)) {
+        match (client.replica(ReplicaId(id)), documents.get_mut(id)) {
             (Some(replica), Some(document)) => {
                 edit(&mut document.draft, &replica.doc().transact()).map_err(fail)
             }

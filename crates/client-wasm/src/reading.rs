@@ -63,7 +63,7 @@ impl Core {
                 if draft.is(tx, &path, declared.kind()) { Ok(()) } else { Err(Code::InvalidPath) }
             },
         )?;
-        if let Some(document) = self.documents.get_mut(&id)
+        if let Some(document) = self.documents.get_mut(id)
             && !document.declared.iter().any(|(name, _)| *name == path.root)
         {
             document.declared.push((path.root, declared));
@@ -79,7 +79,7 @@ impl Core {
     pub fn value(&mut self, id: u32) -> Result<JsValue, JsValue> {
         self.take_note(id, false);
         let Core { client, documents } = self;
-        let (Some(replica), Some(document)) = (client.replica(ReplicaId(id)), documents.get_mut(&id)) else {
+        let (Some(replica), Some(document)) = (client.replica(ReplicaId(id)), documents.get_mut(id)) else {
             return Err(fail(Code::Closed));
         };
         if let Some(value) = &document.value {
@@ -118,7 +118,7 @@ impl Core {
         self.take_note(id, false);
         let path = path_from_js(path).map_err(fail)?;
         let Core { client, documents } = self;
-        let (Some(replica), Some(document)) = (client.replica(ReplicaId(id)), documents.get_mut(&id)) else {
+        let (Some(replica), Some(document)) = (client.replica(ReplicaId(id)), documents.get_mut(id)) else {
             return Err(fail(Code::Closed));
         };
         let tx = replica.doc().transact();
@@ -183,7 +183,7 @@ impl Core {
     pub fn watch_text(&mut self, id: u32, path: &JsValue) -> Result<u32, JsValue> {
         let path = path_from_js(path).map_err(fail)?;
         let Core { client, documents } = self;
-        let (Some(replica), Some(document)) = (client.replica(ReplicaId(id)), documents.get_mut(&id)) else {
+        let (Some(replica), Some(document)) = (client.replica(ReplicaId(id)), documents.get_mut(id)) else {
             return Err(fail(Code::Closed));
         };
         let found = text_at(&replica.doc().transact(), &path).map_err(fail)?;

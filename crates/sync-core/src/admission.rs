@@ -15,13 +15,13 @@ use admitted::{Holds, List, Place, Run};
 use crate::lib0::Reader;
 use crate::limits::{MISSING_MAX, TYPE_DEPTH_MAX, UPDATE_CLIENTS_MAX};
 use crate::update::{
-    ContentKind, DeleteSet, Id, InvalidUpdate, Item, Parent, Ranges, Scan, Struct, StructKind, read_struct,
-    write_delete_ranges,
+    ContentKind, DeleteSet, Id, InvalidUpdate, Item, Parent, Ranges, Scan, Struct, StructKind, delete_set,
+    positions_by_client, read_struct, write_delete_ranges,
 };
 use bytes::Bytes;
 use pieces::Pieces;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 
 /// What was taken of an update.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,9 +122,7 @@ impl<'r, 'u> Walk<'r, 'u> {
                 }
             })
             .collect();
-        let mut by_client: Vec<_> =
-            sections.iter().enumerate().map(|(index, section)| (section.client, index)).collect();
-        by_client.sort_unstable();
+        let by_client = positions_by_client(sections.iter().map(|section| section.client));
         let pieces = Pieces::new(scan.bytes, sections.len());
         Walk { admitted, scan, sections, by_client, pieces, deletes: None }
     }
@@ -239,11 +237,12 @@ impl<'r, 'u> Walk<'r, 'u> {
             return Ok(());
         }
         let deletes = self.deletes.get_or_insert_with(|| self.scan.delete_set());
-        let ranges = Ranges::normalized(vec![(units.start, units.end)]);
-        if !deletes.get(&client).is_some_and(|deleted| deleted.covers(&ranges)) {
+        let ranges = Ranges::one(units.start, units.end);
+        let deleted = deletes.binary_search_by_key(&client, |(client, _)| *client);
+        if !deleted.is_ok_and(|at| deletes.get(at).is_some_and(|(_, deleted)| deleted.covers(&ranges))) {
             return Err(InvalidUpdate::Entry);
         }
-        self.pieces.delete_at_once(client, (units.start, units.end));
+        self.pieces.delete_at_once(client, units);
         Ok(())
     }
 
@@ -349,22 +348,19 @@ impl<'r, 'u> Walk<'r, 'u> {
         for section in sections {
             match section.end {
                 End::Open | End::Done => {}
-                End::Missing(id) | End::Waits { id, .. } => missing.push(id),
+                End::Missing(id) | End::Waits { id, .. } => note(&mut missing, id),
             }
             admitted.advance(section.client, section.known, section.runs);
         }
         let deletes = take_deletes(admitted, &scan.deletes, &mut missing);
-        missing.sort_unstable();
-        missing.dedup();
-        missing.truncate(MISSING_MAX);
         let intact = missing.is_empty() && deletes.intact && scan.is_canonical;
-        let pieces = pieces.finish(update, intact, deletes.new);
+        let pieces = pieces.finish(update, intact, &deletes.new);
         Admission { pieces, missing }
     }
 }
 
 struct TakenDeletes {
-    new: BTreeMap<u64, Ranges>,
+    new: DeleteSet,
     /// True when every deletion as written was new, and none was written twice.
     intact: bool,
 }
@@ -383,34 +379,41 @@ fn ranges_bytes(ranges: &Ranges) -> usize {
 /// would take many more bytes than they came in, all are handed on.
 fn take_deletes(admitted: &mut Admitted, written: &[(u64, u32, u32)], missing: &mut Vec<Id>) -> TakenDeletes {
     let mut room = DELETES_GROWTH_MAX;
-    let mut by_client: BTreeMap<u64, Vec<(u32, u32)>> = BTreeMap::new();
-    let mut first_unknown: BTreeMap<u64, u32> = BTreeMap::new();
+    let mut of_known = Vec::with_capacity(written.len());
+    let mut units_written = 0;
     for (client, start, end) in written.iter().copied() {
         let known = admitted.clock(client);
         if end > known && end > start {
-            first_unknown.entry(client).or_insert(known);
+            note(missing, Id { client, clock: known });
         }
-        by_client.entry(client).or_default().push((start, end.min(known)));
+        units_written += u64::from(end.min(known).saturating_sub(start));
+        of_known.push((client, start, end.min(known)));
     }
-    missing.extend(first_unknown.into_iter().map(|(client, clock)| Id { client, clock }));
-    let mut units_written = 0u64;
-    let mut units_new = 0u64;
-    let mut new = BTreeMap::new();
-    for (client, ranges) in by_client {
-        units_written += ranges.iter().map(|(start, end)| u64::from(end.saturating_sub(*start))).sum::<u64>();
-        let all = Ranges::normalized(ranges);
-        let fresh = admitted.delete(client, all.clone());
+    let mut units_new = 0;
+    let mut new = delete_set(of_known);
+    for (client, ranges) in &mut new {
+        let fresh = admitted.delete(*client, ranges);
         units_new += fresh.iter().map(|(start, end)| u64::from(end - start)).sum::<u64>();
-        if !fresh.is_empty() {
-            // One range around very many that are known would leave as very many.
-            match room.checked_sub(ranges_bytes(&fresh).saturating_sub(ranges_bytes(&all))) {
-                Some(left) => {
-                    room = left;
-                    new.insert(client, fresh);
-                }
-                None => drop(new.insert(client, all)),
-            }
+        if fresh.is_empty() {
+            *ranges = fresh;
+            continue;
+        }
+        // One range around very many that are known would leave as very many.
+        if let Some(left) = room.checked_sub(ranges_bytes(&fresh).saturating_sub(ranges_bytes(ranges))) {
+            room = left;
+            *ranges = fresh;
         }
     }
+    new.retain(|(_, ranges)| !ranges.is_empty());
     TakenDeletes { new, intact: units_written == units_new }
+}
+
+/// Keeps the first of the IDs that are missing.
+fn note(missing: &mut Vec<Id>, id: Id) {
+    if let Err(at) = missing.binary_search(&id)
+        && at < MISSING_MAX
+    {
+        missing.truncate(MISSING_MAX - 1);
+        missing.insert(at, id);
+    }
 }

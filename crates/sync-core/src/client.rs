@@ -4,11 +4,11 @@
 //! what, never when to connect: it is told of connections and of the time.
 
 use crate::code::Code;
+use crate::document_map::DocumentMap;
 use crate::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::protocol::{self, ClientMessage, Reassembly, RelayMessage};
 use crate::replica::{Link, Persist, Replica, ReplicaEffect};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
 
 /// Names an open replica of this client; it is also its channel on every connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,7 +64,7 @@ enum Connection {
 
 /// Many replicas on one connection.
 pub struct Client {
-    replicas: BTreeMap<ReplicaId, Replica>,
+    replicas: DocumentMap<Replica>,
     next_replica: u32,
     connection: Connection,
     reassembly: Reassembly,
@@ -78,8 +78,8 @@ pub struct Client {
     return_ms: u64,
     effects: Vec<Effect>,
     /// Replicas whose content or status changed in this turn; told once.
-    changed: BTreeSet<ReplicaId>,
-    status: BTreeSet<ReplicaId>,
+    changed: DocumentMap<()>,
+    status: DocumentMap<()>,
 }
 
 impl Default for Client {
@@ -92,7 +92,7 @@ impl Client {
     /// A client without documents or connection.
     pub fn new() -> Self {
         Client {
-            replicas: BTreeMap::new(),
+            replicas: DocumentMap::default(),
             next_replica: 0,
             connection: Connection::None,
             reassembly: Reassembly::default(),
@@ -103,8 +103,8 @@ impl Client {
             reopen_ms: None,
             return_ms: 0,
             effects: Vec::new(),
-            changed: BTreeSet::new(),
-            status: BTreeSet::new(),
+            changed: DocumentMap::default(),
+            status: DocumentMap::default(),
         }
     }
 
@@ -120,14 +120,14 @@ impl Client {
         if self.connection != Connection::None {
             replica.connected(self.lineage);
         }
-        self.replicas.insert(id, replica);
+        self.replicas.insert(id.0, replica);
         self.settle(id);
         id
     }
 
     /// Closes a document. What the relay has not acknowledged stays on disk.
     pub fn remove(&mut self, id: ReplicaId) -> Option<Replica> {
-        let replica = self.replicas.remove(&id)?;
+        let replica = self.replicas.remove(id.0)?;
         if matches!(replica.link(), Link::Opening | Link::Live | Link::Refused(_)) {
             self.say(&ClientMessage::Close { channel: id.0 });
         }
@@ -136,17 +136,17 @@ impl Client {
 
     /// An open replica, for reading.
     pub fn replica(&self, id: ReplicaId) -> Option<&Replica> {
-        self.replicas.get(&id)
+        self.replicas.get(id.0)
     }
 
     /// All open replicas.
     pub fn replicas(&self) -> impl Iterator<Item = (ReplicaId, &Replica)> {
-        self.replicas.iter().map(|(id, replica)| (*id, replica))
+        self.replicas.iter().map(|(id, replica)| (ReplicaId(id), replica))
     }
 
     /// Runs something on a replica and takes up what it asks for.
     pub fn with<T>(&mut self, id: ReplicaId, run: impl FnOnce(&mut Replica) -> T) -> Option<T> {
-        let result = self.replicas.get_mut(&id).map(run);
+        let result = self.replicas.get_mut(id.0).map(run);
         self.settle(id);
         result
     }
@@ -262,8 +262,12 @@ impl Client {
 
     /// Takes the effects so far: what to write in its order, what changed, then frames in their order.
     pub fn drain(&mut self) -> Vec<Effect> {
-        self.effects.extend(std::mem::take(&mut self.changed).into_iter().map(Effect::Changed));
-        self.effects.extend(std::mem::take(&mut self.status).into_iter().map(Effect::Status));
+        for (id, ()) in std::mem::take(&mut self.changed).iter() {
+            self.effects.push(Effect::Changed(ReplicaId(id)));
+        }
+        for (id, ()) in std::mem::take(&mut self.status).iter() {
+            self.effects.push(Effect::Status(ReplicaId(id)));
+        }
         self.flush();
         std::mem::take(&mut self.effects)
     }
@@ -303,7 +307,7 @@ impl Client {
     }
 
     fn for_each(&mut self, mut run: impl FnMut(&mut Replica)) {
-        let ids: Vec<ReplicaId> = self.replicas.keys().copied().collect();
+        let ids: Vec<ReplicaId> = self.replicas().map(|(id, _)| id).collect();
         for id in ids {
             self.with(id, &mut run);
         }
@@ -311,17 +315,13 @@ impl Client {
 
     /// Takes up what a replica asks for.
     fn settle(&mut self, id: ReplicaId) {
-        let Some(replica) = self.replicas.get_mut(&id) else { return };
+        let Some(replica) = self.replicas.get_mut(id.0) else { return };
         for effect in replica.drain() {
             match effect {
                 ReplicaEffect::Persist(persist) => self.effects.push(Effect::Persist(id, persist)),
                 ReplicaEffect::Send(message) => self.say(&message),
-                ReplicaEffect::Changed => {
-                    self.changed.insert(id);
-                }
-                ReplicaEffect::Status => {
-                    self.status.insert(id);
-                }
+                ReplicaEffect::Changed => self.changed.insert(id.0, ()),
+                ReplicaEffect::Status => self.status.insert(id.0, ()),
             }
         }
     }

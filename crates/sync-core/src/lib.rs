@@ -9,8 +9,10 @@
 pub mod admission;
 pub mod awareness;
 pub mod client;
+pub mod client_map;
 pub mod code;
 pub mod counter;
+pub mod document_map;
 pub mod document_name;
 pub mod draft;
 pub mod lib0;

@@ -67,7 +67,11 @@ impl StateVector {
 
 impl FromIterator<(u64, u32)> for StateVector {
     fn from_iter<T: IntoIterator<Item = (u64, u32)>>(clocks: T) -> Self {
-        StateVector(clocks.into_iter().filter(|(_, clock)| *clock > 0).collect())
+        let mut vector = StateVector::default();
+        for (client, clock) in clocks.into_iter().filter(|(_, clock)| *clock > 0) {
+            vector.0.insert(client, clock);
+        }
+        vector
     }
 }
 

@@ -1,16 +1,16 @@
 //! What is known of a document without building it.
 
+use crate::client_map::ClientMap;
 use crate::lib0::Reader;
 use crate::state_vector::StateVector;
 use crate::update::{Id, InvalidUpdate, Ranges, Scan, StructKind, read_struct};
-use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// The admitted state of one document: per client its clock, its deletions, and where its units live.
 /// A text of any length by one client takes one run; a list of records takes a few for each record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Admitted {
-    clients: BTreeMap<u64, Client>,
+    clients: ClientMap<Client>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -106,7 +106,7 @@ impl Admitted {
 
     /// The first clock of `client` that is not known.
     pub fn clock(&self, client: u64) -> u32 {
-        self.clients.get(&client).map_or(0, |known| known.clock)
+        self.clients.get(client).map_or(0, |known| known.clock)
     }
 
     /// True when this ID is known.
@@ -126,19 +126,19 @@ impl Admitted {
 
     /// All clocks.
     pub fn state_vector(&self) -> StateVector {
-        self.clients.iter().map(|(client, known)| (*client, known.clock)).collect()
+        self.clients.iter().map(|(client, known)| (client, known.clock)).collect()
     }
 
     /// Each client's deletions.
     pub fn deletes(&self) -> impl Iterator<Item = (u64, &Ranges)> {
-        self.clients.iter().map(|(client, known)| (*client, &known.deleted)).filter(|(_, d)| !d.is_empty())
+        self.clients.iter().map(|(client, known)| (client, &known.deleted)).filter(|(_, d)| !d.is_empty())
     }
 
     /// True when everything that `other` deletes is deleted here too.
     pub fn covers_deletes_of(&self, other: &Admitted) -> bool {
         let none = Ranges::default();
         other.deletes().all(|(client, deleted)| {
-            self.clients.get(&client).map_or(&none, |known| &known.deleted).covers(deleted)
+            self.clients.get(client).map_or(&none, |known| &known.deleted).covers(deleted)
         })
     }
 
@@ -146,8 +146,8 @@ impl Admitted {
     pub fn covers(&self, update: &[u8]) -> Result<bool, InvalidUpdate> {
         let scan = Scan::new(update)?;
         let mut known = scan.deletes.iter().all(|(client, start, end)| {
-            let ranges = Ranges::normalized(vec![(*start, *end)]);
-            ranges.is_empty() || self.clients.get(client).is_some_and(|known| known.deleted.covers(&ranges))
+            let ranges = Ranges::one(*start, *end);
+            ranges.is_empty() || self.clients.get(*client).is_some_and(|known| known.deleted.covers(&ranges))
         });
         for section in &scan.sections {
             let mut reader = Reader::at(update, section.start);
@@ -164,20 +164,20 @@ impl Admitted {
     /// Bytes of memory that this takes, about.
     pub fn memory_bytes(&self) -> usize {
         self.clients
-            .values()
-            .map(|client| 80 + client.runs.len() * size_of::<Run>() + client.deleted.len() * 8)
+            .iter()
+            .map(|(_, client)| 80 + client.runs.len() * size_of::<Run>() + client.deleted.len() * 8)
             .sum()
     }
 
     pub(super) fn place(&self, id: Id) -> Place {
-        self.clients.get(&id.client).map_or(Place::Gc, |known| Run::find(&known.runs, id.clock))
+        self.clients.get(id.client).map_or(Place::Gc, |known| Run::find(&known.runs, id.clock))
     }
 
     pub(super) fn advance(&mut self, client: u64, clock: u32, runs: Vec<Run>) {
         if runs.is_empty() {
             return;
         }
-        let known = self.clients.entry(client).or_default();
+        let known = self.clients.get_or_insert_with(client, Client::default);
         known.clock = clock;
         if known.runs.is_empty() {
             known.runs = runs;
@@ -187,8 +187,8 @@ impl Admitted {
     }
 
     /// Deletes ranges of known clocks and returns those that were not deleted before.
-    pub(super) fn delete(&mut self, client: u64, ranges: Ranges) -> Ranges {
-        let Some(known) = self.clients.get_mut(&client) else { return Ranges::default() };
+    pub(super) fn delete(&mut self, client: u64, ranges: &Ranges) -> Ranges {
+        let Some(known) = self.clients.get_mut(client) else { return Ranges::default() };
         let new = ranges.without(&known.deleted);
         known.deleted.extend(&new);
         new

@@ -3,10 +3,10 @@
 use crate::lib0::{Reader, write_uint};
 use crate::limits::{PIECE_BYTES_MAX, PIECE_STRUCTS_MAX};
 use crate::update::{
-    InvalidUpdate, Ranges, Struct, cut_up, read_struct, trimmed, write_delete_ranges, write_section_head,
+    DeleteSet, InvalidUpdate, Struct, cut_up, delete_set, positions_by_client, read_struct, trimmed,
+    write_delete_ranges, write_section_head,
 };
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Ranges of deletions in one piece: each takes at most 10 bytes, and often its client's name.
@@ -24,7 +24,7 @@ pub(super) struct Pieces<'u> {
     parts: Vec<Option<(usize, usize)>>,
     structs: usize,
     /// Deletions that have to come with the structs in the open piece.
-    deletes: BTreeMap<u64, Vec<(u32, u32)>>,
+    deletes: Vec<(u64, u32, u32)>,
     /// The next struct is deleted in the same piece.
     is_deleted_at_once: bool,
     /// True when everything was taken as written.
@@ -54,7 +54,7 @@ impl<'u> Pieces<'u> {
             open_bytes: 0,
             parts,
             structs: 0,
-            deletes: BTreeMap::new(),
+            deletes: Vec::new(),
             is_deleted_at_once: false,
             intact: true,
         }
@@ -66,16 +66,16 @@ impl<'u> Pieces<'u> {
     }
 
     /// What is pushed next is deleted in the same piece.
-    pub(super) fn delete_at_once(&mut self, client: u64, units: (u32, u32)) {
+    pub(super) fn delete_at_once(&mut self, client: u64, units: Range<u32>) {
         self.make_room(0);
         self.is_deleted_at_once = true;
-        self.deletes.entry(client).or_default().push(units);
+        self.deletes.push((client, units.start, units.end));
     }
 
     fn make_room(&mut self, bytes: usize) {
         let is_full = self.open_structs == PIECE_STRUCTS_MAX || self.open_bytes + bytes > PIECE_BYTES_MAX;
         if is_full && self.open_structs > 0 {
-            self.close(BTreeMap::new());
+            self.close(&DeleteSet::new());
         }
     }
 
@@ -132,7 +132,7 @@ impl<'u> Pieces<'u> {
         };
         for (from, part) in parts {
             if self.open_structs > 0 {
-                self.close(BTreeMap::new());
+                self.close(&DeleteSet::new());
             }
             self.push_head(section, client, clock + from, part, written.clone());
         }
@@ -174,17 +174,19 @@ impl<'u> Pieces<'u> {
         Some(part)
     }
 
-    fn close(&mut self, mut deletes: BTreeMap<u64, Ranges>) {
-        for (client, units) in std::mem::take(&mut self.deletes) {
-            deletes.entry(client).or_default().extend(&Ranges::normalized(units));
+    fn close(&mut self, deletes: &DeleteSet) {
+        let mut written = std::mem::take(&mut self.deletes);
+        for (client, ranges) in deletes {
+            written.extend(ranges.iter().map(|(start, end)| (*client, start, end)));
         }
-        let mut parts = std::mem::take(&mut self.open);
+        let deletes = delete_set(written);
+        let parts = std::mem::take(&mut self.open);
         (self.open_structs, self.open_bytes) = (0, 0);
-        // Yjs writes higher client IDs first.
-        parts.sort_unstable_by_key(|part| std::cmp::Reverse(part.client));
         let mut out = Vec::new();
         write_uint(&mut out, parts.len() as u64);
-        for part in parts {
+        // Yjs writes higher client IDs first.
+        let order = positions_by_client(parts.iter().map(|part| part.client));
+        for part in order.iter().rev().filter_map(|(_, position)| parts.get(*position)) {
             write_section_head(&mut out, part.count, part.client, part.clock);
             out.extend_from_slice(&part.head);
             part.ranges.iter().for_each(|range| out.extend_from_slice(range));
@@ -196,48 +198,24 @@ impl<'u> Pieces<'u> {
 
     /// The pieces, the last one with the deletions. An update that was taken whole and fits in one piece
     /// is handed on as it is, without a copy.
-    pub(super) fn finish(
-        &mut self,
-        update: &Bytes,
-        intact: bool,
-        deletes: BTreeMap<u64, Ranges>,
-    ) -> Vec<Bytes> {
+    pub(super) fn finish(&mut self, update: &Bytes, intact: bool, deletes: &DeleteSet) -> Vec<Bytes> {
         let nothing = self.structs == 0 && deletes.is_empty();
         if nothing {
             return Vec::new();
         }
-        if intact && self.intact && self.done.is_empty() {
+        let ranges: usize = deletes.iter().map(|(_, ranges)| ranges.len()).sum();
+        if intact && self.intact && self.done.is_empty() && ranges <= PIECE_DELETES_MAX {
             return vec![update.clone()];
         }
-        let deletes = self.close_all_but_last(deletes);
-        if self.open_structs > 0 || !deletes.is_empty() {
+        if ranges > PIECE_DELETES_MAX {
+            let all = deletes
+                .iter()
+                .flat_map(|(client, ranges)| ranges.iter().map(|(start, end)| (*client, start, end)));
+            let all: Vec<(u64, u32, u32)> = all.collect();
+            all.chunks(PIECE_DELETES_MAX).for_each(|part| self.close(&delete_set(part.to_vec())));
+        } else if self.open_structs > 0 || !deletes.is_empty() {
             self.close(deletes);
         }
         std::mem::take(&mut self.done)
-    }
-
-    /// Closes a piece for each so many deletions; answers those that are left for the last one.
-    fn close_all_but_last(&mut self, deletes: BTreeMap<u64, Ranges>) -> BTreeMap<u64, Ranges> {
-        if deletes.values().map(Ranges::len).sum::<usize>() <= PIECE_DELETES_MAX {
-            return deletes;
-        }
-        let normalized = |open: &mut BTreeMap<u64, Vec<(u32, u32)>>| {
-            std::mem::take(open)
-                .into_iter()
-                .map(|(client, units)| (client, Ranges::normalized(units)))
-                .collect()
-        };
-        let (mut open, mut count) = (BTreeMap::new(), 0);
-        for (client, ranges) in &deletes {
-            for units in ranges.iter() {
-                if count == PIECE_DELETES_MAX {
-                    self.close(normalized(&mut open));
-                    count = 0;
-                }
-                open.entry(*client).or_default().push(units);
-                count += 1;
-            }
-        }
-        normalized(&mut open)
     }
 }

@@ -1,30 +1,31 @@
 //! Delete sets: for each client, which clocks are deleted.
 
-use super::InvalidUpdate;
+use super::{InvalidUpdate, has_repeated};
 use crate::lib0::Reader;
 use crate::limits::{CLIENT_ID_END, CLOCK_END, UPDATE_CLIENTS_MAX};
-use std::collections::BTreeMap;
 
 /// Sorted clock ranges `[start, end)` that neither overlap nor touch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ranges(Vec<(u32, u32)>);
 
-/// Above this many new ranges a merge of both lists is cheaper than insertion one by one.
+/// Above this many new ranges a walk through both lists is cheaper than insertion one by one.
 const INSERTIONS_MAX: usize = 8;
 
 impl Ranges {
-    /// Ranges in any order, perhaps overlapping, made into sorted ones. Empty ranges are dropped.
-    pub fn normalized(mut ranges: Vec<(u32, u32)>) -> Self {
-        ranges.retain(|(start, end)| start < end);
-        ranges.sort_unstable();
-        let mut out: Vec<(u32, u32)> = Vec::new();
-        for (start, end) in ranges {
-            match out.last_mut() {
-                Some(last) if start <= last.1 => last.1 = last.1.max(end),
-                _ => out.push((start, end)),
-            }
+    /// One range; nothing when it is empty.
+    pub fn one(start: u32, end: u32) -> Self {
+        let mut ranges = Ranges::default();
+        ranges.push((start, end));
+        ranges
+    }
+
+    /// Adds a range that begins no earlier than those before it, perhaps within them. An empty one is dropped.
+    fn push(&mut self, (start, end): (u32, u32)) {
+        match self.0.last_mut() {
+            _ if start >= end => {}
+            Some(last) if start <= last.1 => last.1 = last.1.max(end),
+            _ => self.0.push((start, end)),
         }
-        Ranges(out)
     }
 
     /// The ranges in order.
@@ -76,9 +77,16 @@ impl Ranges {
     /// Takes all of `other` in.
     pub fn extend(&mut self, other: &Ranges) {
         if other.len() > INSERTIONS_MAX {
-            let mut both = std::mem::take(&mut self.0);
-            both.extend_from_slice(&other.0);
-            *self = Ranges::normalized(both);
+            let mut both = Ranges::default();
+            let mut new = other.iter().peekable();
+            for range in self.iter() {
+                while let Some(earlier) = new.next_if(|new| new.0 < range.0) {
+                    both.push(earlier);
+                }
+                both.push(range);
+            }
+            new.for_each(|range| both.push(range));
+            *self = both;
         } else {
             other.iter().for_each(|range| self.insert(range));
         }
@@ -104,8 +112,22 @@ impl Ranges {
     }
 }
 
-/// For each client, its deleted ranges.
-pub type DeleteSet = BTreeMap<u64, Ranges>;
+/// For each client, its deleted ranges; in the order of clients, of which none is without ranges.
+pub type DeleteSet = Vec<(u64, Ranges)>;
+
+/// Sorts ranges `(client, start, end)` by client. Empty ones are dropped.
+pub fn delete_set(mut ranges: Vec<(u64, u32, u32)>) -> DeleteSet {
+    ranges.retain(|(_, start, end)| start < end);
+    ranges.sort_unstable();
+    let mut set: DeleteSet = Vec::new();
+    for (client, start, end) in ranges {
+        match set.last_mut() {
+            Some((last, ranges)) if *last == client => ranges.push((start, end)),
+            _ => set.push((client, Ranges::one(start, end))),
+        }
+    }
+    set
+}
 
 /// A delete set as written.
 #[derive(Debug, Default)]
@@ -145,8 +167,7 @@ pub fn read_delete_set(reader: &mut Reader<'_>) -> Result<WrittenDeletes, Invali
             out.ranges.push((client, clock, next));
         }
     }
-    clients.sort_unstable();
-    out.is_canonical &= clients.windows(2).all(|pair| pair.first() != pair.last());
+    out.is_canonical &= !has_repeated(clients.into_iter());
     Ok(out)
 }
 
@@ -161,8 +182,12 @@ mod tests {
     }
 
     fn some_ranges() -> impl Strategy<Value = Ranges> {
-        prop::collection::vec((0u32..60, 0u32..6), 0..14)
-            .prop_map(|list| Ranges::normalized(list.into_iter().map(|(s, l)| (s, s + l)).collect()))
+        prop::collection::vec((0u32..60, 0u32..6), 0..14).prop_map(|mut list| {
+            list.sort_unstable();
+            let mut ranges = Ranges::default();
+            list.into_iter().for_each(|(start, len)| ranges.push((start, start + len)));
+            ranges
+        })
     }
 
     proptest! {

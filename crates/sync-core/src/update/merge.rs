@@ -2,11 +2,11 @@
 
 use super::content::STRING;
 use super::structs::{Id, Item};
-use super::{DeleteSet, InvalidUpdate, Ranges, Scan, Struct, StructKind, read_struct};
-use super::{write_delete_ranges, write_section_head};
+use super::{InvalidUpdate, Scan, Struct, StructKind, read_struct};
+use super::{delete_set, write_delete_ranges, write_section_head};
+use crate::client_map::ClientMap;
 use crate::lib0::{Reader, write_uint};
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use thiserror::Error;
 
 /// Why updates cannot be merged.
@@ -26,30 +26,26 @@ pub enum MergeError {
 /// linear time. Text that one client typed on is joined into one item, as Yjs itself would encode it:
 /// a sentence typed in fifty updates leaves as one item.
 pub fn merge<'a>(updates: impl IntoIterator<Item = &'a Bytes>) -> Result<Bytes, MergeError> {
-    let mut sections: BTreeMap<u64, Section<'a>> = BTreeMap::new();
-    let mut deletes: BTreeMap<u64, Vec<(u32, u32)>> = BTreeMap::new();
+    let mut sections: ClientMap<Section<'a>> = ClientMap::default();
+    let mut deletes = Vec::new();
     for update in updates {
         let scan = Scan::new(update)?;
         for read in &scan.sections {
-            let section = sections.entry(read.client).or_insert_with(|| Section::starting_at(read.clock));
+            let section = sections.get_or_insert_with(read.client, || Section::starting_at(read.clock));
             section.append(read.client, scan.bytes, read)?;
         }
-        for (client, start, end) in &scan.deletes {
-            deletes.entry(*client).or_default().push((*start, *end));
-        }
+        deletes.extend_from_slice(&scan.deletes);
     }
-    let deletes: DeleteSet =
-        deletes.into_iter().map(|(client, ranges)| (client, Ranges::normalized(ranges))).collect();
+    let deletes = delete_set(deletes);
+    sections.values_mut().for_each(Section::flush);
     let mut out = Vec::new();
     write_uint(&mut out, sections.len() as u64);
-    for (client, mut section) in sections.into_iter().rev() {
-        section.flush();
+    for (client, section) in sections.iter().rev() {
         write_section_head(&mut out, section.count, client, section.start);
         out.extend_from_slice(&section.bytes);
     }
-    let written: Vec<_> = deletes.iter().filter(|(_, ranges)| !ranges.is_empty()).collect();
-    write_uint(&mut out, written.len() as u64);
-    written.into_iter().for_each(|(client, ranges)| write_delete_ranges(&mut out, *client, ranges));
+    write_uint(&mut out, deletes.len() as u64);
+    deletes.iter().for_each(|(client, ranges)| write_delete_ranges(&mut out, *client, ranges));
     Ok(out.into())
 }
 

@@ -11,7 +11,7 @@ mod merge;
 mod structs;
 mod write;
 
-pub use delete_set::{DeleteSet, Ranges, WrittenDeletes, read_delete_set};
+pub use delete_set::{DeleteSet, Ranges, WrittenDeletes, delete_set, read_delete_set};
 pub use diff::diff;
 pub use merge::{MergeError, merge};
 pub use structs::{ContentKind, Id, Item, Parent, Struct, StructKind, read_struct};
@@ -20,7 +20,6 @@ pub(crate) use write::{cut_up, trimmed, write_delete_ranges, write_section_head}
 use crate::code::Code;
 use crate::lib0::{ReadError, Reader};
 use crate::limits::{CLIENT_ID_END, CLOCK_END, UPDATE_BYTES_MAX, UPDATE_CLIENTS_MAX};
-use std::collections::BTreeMap;
 use thiserror::Error;
 
 /// The update that changes nothing.
@@ -177,23 +176,34 @@ impl<'a> Scan<'a> {
     }
 
     fn check_clients_once(&self) -> Result<(), InvalidUpdate> {
-        let mut clients: Vec<u64> = self.sections.iter().map(|section| section.client).collect();
-        clients.sort_unstable();
-        let twice = clients.windows(2).any(|pair| pair.first() == pair.last());
-        if twice { Err(InvalidUpdate::Section) } else { Ok(()) }
+        if has_repeated(self.sections.iter().map(|section| section.client)) {
+            Err(InvalidUpdate::Section)
+        } else {
+            Ok(())
+        }
     }
 
     /// What it deletes, sorted.
     pub fn delete_set(&self) -> DeleteSet {
-        let mut by_client: BTreeMap<u64, Vec<(u32, u32)>> = BTreeMap::new();
-        for (client, start, end) in self.deletes.iter().copied() {
-            by_client.entry(client).or_default().push((start, end));
-        }
-        by_client.into_iter().map(|(client, ranges)| (client, Ranges::normalized(ranges))).collect()
+        delete_set(self.deletes.clone())
     }
 
     /// True when the update has neither structs nor deletions.
     pub fn is_empty(&self) -> bool {
         self.structs == 0 && self.deletes.is_empty()
     }
+}
+
+/// The clients in order, each with its position. All that sorts by client does it here: each kind of sorting takes 4 kB
+/// of the browser's module.
+pub(crate) fn positions_by_client(clients: impl Iterator<Item = u64>) -> Vec<(u64, usize)> {
+    let mut positions: Vec<(u64, usize)> = clients.zip(0..).collect();
+    positions.sort_unstable();
+    positions
+}
+
+/// True when a client is there more than once.
+fn has_repeated(clients: impl Iterator<Item = u64>) -> bool {
+    let clients = positions_by_client(clients);
+    clients.iter().zip(clients.iter().skip(1)).any(|(before, after)| before.0 == after.0)
 }
