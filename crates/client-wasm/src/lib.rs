@@ -33,14 +33,6 @@ pub fn version() -> String {
     env!("CARGO_PKG_VERSION").to_owned()
 }
 
-/// All codes: name, number and help, one in a line, with tabs between.
-#[wasm_bindgen]
-#[must_use]
-pub fn codes() -> String {
-    let line = |code: &Code| format!("{}\t{}\t{}", code.name(), code.number(), code.help());
-    Code::ALL.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
 /// How long to wait before a connection is tried again; `random` is uniform in [0, 1).
 #[wasm_bindgen]
 #[must_use]
