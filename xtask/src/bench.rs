@@ -159,16 +159,10 @@ fn install(name: &str, what: Command) -> Result<()> {
 /// Gzipped bytes of an application's bundle with the npm package in it.
 fn package_bytes() -> Result<u64> {
     consumer::pack_and_try()?;
-    let folder = workspace::target("consumer");
-    fs::copy(workspace::path("crates/bench/package/example.mjs"), folder.join("example.mjs"))?;
-    command(workspace::path("web/node_modules/.bin/esbuild"))
-        .line("example.mjs --bundle --format=esm --minify --outfile=bundled/example.mjs")
-        .folder(&folder)
-        .run()?;
     let size = command("node")
         .argument("--print")
         .argument("require('zlib').gzipSync(require('fs').readFileSync('bundled/example.mjs'), { level: 9 }).length")
-        .folder(&folder)
+        .folder(workspace::target("consumer"))
         .output()?;
     println!("the ten-line example: {size} bytes, bundled and gzipped");
     size.parse().context("the size of the bundle")

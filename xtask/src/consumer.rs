@@ -32,7 +32,7 @@ pub(crate) fn pack_and_try() -> Result<()> {
     here("node".into()).line("require.cjs").run()?;
     here(tool("tsc")).line("--project tsconfig.node.json").run()?;
     here(tool("tsc")).line("--project tsconfig.bundler.json").run()?;
-    for entry in ["import.mjs", "slim.mjs"] {
+    for entry in ["import.mjs", "slim.mjs", "example.mjs"] {
         here(tool("esbuild"))
             .argument(entry)
             .line("--bundle --format=esm --minify --outdir=bundled --out-extension:.js=.mjs")
