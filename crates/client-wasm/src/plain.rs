@@ -1,7 +1,9 @@
 //! Plain values across the boundary. Numbers that JavaScript cannot hold are `bigint` both ways.
 
 use js_sys::{Array, JsString, Object, Reflect, Uint8Array};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use tidewell_sync_core::code::Code;
 use tidewell_sync_core::draft::NewValue;
@@ -13,45 +15,73 @@ use yrs::{Any, Number};
 /// Largest whole number that a JavaScript number holds exactly.
 const SAFE_MAX: u64 = (1 << 53) - 1;
 
-/// Reads a plain value. The package has copied it: nothing of it runs what an application has written.
-pub(crate) fn from_js(value: JsValue) -> Result<Any, Code> {
-    if value.is_null() || value.is_undefined() {
-        return Ok(Any::Null);
+/// A plain value on its way in.
+struct Plain(Any);
+
+impl<'de> Deserialize<'de> for Plain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PlainVisitor)
     }
-    if let Some(value) = value.as_bool() {
-        return Ok(Any::Bool(value));
+}
+
+struct PlainVisitor;
+
+impl<'de> Visitor<'de> for PlainVisitor {
+    type Value = Plain;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a plain value")
     }
-    if let Some(number) = value.as_f64() {
-        let number = integer(Some(number)).map_or(Number::Float(number), Number::Int);
-        return Ok(Any::Number(number));
+
+    fn visit_unit<E>(self) -> Result<Plain, E> {
+        Ok(Plain(Any::Null))
     }
-    if let Some(text) = value.as_string() {
-        return Ok(Any::String(text.into()));
+
+    fn visit_bool<E>(self, value: bool) -> Result<Plain, E> {
+        Ok(Plain(Any::Bool(value)))
     }
-    if value.is_bigint() {
-        let number = i64::try_from(value).map_err(|_| Code::InvalidValue)?;
-        return Ok(Any::Number(Number::Int(number)));
+
+    fn visit_i64<E>(self, value: i64) -> Result<Plain, E> {
+        Ok(Plain(Any::Number(Number::Int(value))))
     }
-    if let Some(bytes) = value.dyn_ref::<Uint8Array>() {
-        return Ok(Any::Buffer(bytes.to_vec().into()));
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Plain, E> {
+        i64::try_from(value).map_err(E::custom).and_then(|value| self.visit_i64(value))
     }
-    if let Some(values) = value.dyn_ref::<Array>() {
-        let mut read = Vec::with_capacity(values.length() as usize);
-        for value in values.iter() {
-            read.push(from_js(value)?);
+
+    fn visit_f64<E>(self, value: f64) -> Result<Plain, E> {
+        Ok(Plain(Any::Number(Number::Float(value))))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Plain, E> {
+        Ok(Plain(Any::String(value.into())))
+    }
+
+    fn visit_bytes<E>(self, value: &[u8]) -> Result<Plain, E> {
+        Ok(Plain(Any::Buffer(value.into())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Plain, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Plain(value)) = seq.next_element()? {
+            values.push(value);
         }
-        return Ok(Any::Array(read.into()));
+        Ok(Plain(Any::Array(values.into())))
     }
-    if !value.is_object() {
-        return Err(Code::InvalidValue);
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Plain, A::Error> {
+        let mut entries = HashMap::new();
+        while let Some((key, Plain(value))) = map.next_entry::<String, Plain>()? {
+            entries.insert(key, value);
+        }
+        Ok(Plain(Any::from(entries)))
     }
-    let mut read = HashMap::new();
-    for entry in Object::entries(value.unchecked_ref()).iter() {
-        let entry: &Array = entry.unchecked_ref();
-        let key = entry.get(0).as_string().ok_or(Code::InvalidValue)?;
-        read.insert(key, from_js(entry.get(1))?);
-    }
-    Ok(Any::from(read))
+}
+
+/// Reads a plain value.
+pub(crate) fn from_js(value: JsValue) -> Result<Any, Code> {
+    let Plain(value) = serde_wasm_bindgen::from_value(value).map_err(|_| Code::InvalidValue)?;
+    Ok(value)
 }
 
 /// Reads formats: an object, or nothing.
