@@ -160,3 +160,29 @@ test('with broadcast off tabs meet at the next start', async t => {
   await openDevice(two, { broadcast: false })
   assert.equal(await on(two, ({ doc }) => doc.text('notes').toString()), 'quiet')
 })
+
+test('a document that is closed and opened again in one tab keeps every unsent edit, and sends it', async t => {
+  const relay = await startRelay(t, { data: await temporaryFolder(t) })
+  const pages = await startPages(t)
+  const page = await pages.page()
+  await openDevice(page, { url: relay.url })
+  const unsent = await on(page, async device => {
+    device.client.pause()
+    device.doc.text('notes').insert(0, 'first, ')
+    // Not waited for: it is not on the disk yet when the document is opened again.
+    device.doc.close()
+    device.doc = await device.client.doc('test/doc')
+    device.doc.text('notes').insert(7, 'second')
+    await device.doc.saved('device')
+    return device.doc.status.unsent.edits
+  })
+  assert.equal(unsent, 2)
+  assert.equal((await storeContent(page)).outbox.keys.length, 2)
+  await on(page, ({ client, doc }) => {
+    client.resume()
+    return doc.saved('relay')
+  })
+  const elsewhere = await pages.page()
+  await openDevice(elsewhere, { store: 'elsewhere', url: relay.url })
+  await until(elsewhere, ({ doc }) => doc.text('notes').toString() === 'first, second')
+})

@@ -78,6 +78,7 @@ export async function openClient(wasm: Wasm, options: OpenOptions): Promise<Clie
     generation: wasmGeneration(),
     recover,
     tasks: [],
+    nextNumber: 0,
     isTelling: false,
   }
   engine = opened

@@ -32,6 +32,8 @@ export interface Engine {
   recover: (engine: Engine, failure: unknown) => Promise<void>
   /** Callbacks of the application that wait until no call runs. */
   tasks: (() => void)[]
+  /** The number of this tab's next row. Not the document's: one that is opened again must not write over its rows. */
+  nextNumber: number
   isTelling: boolean
 }
 
@@ -176,8 +178,8 @@ function carryOut(
   switch (effect[0]) {
     case 'edit': {
       const [, , row, update, edits, made] = effect
-      const stored: OutboxRow = { tab: engine.tabs.id, number: replica.nextNumber, update, edits, made }
-      replica.nextNumber += 1
+      const stored: OutboxRow = { tab: engine.tabs.id, number: engine.nextNumber, update, edits, made }
+      engine.nextNumber += 1
       replica.rows.set(row, stored)
       engine.device.push([{ kind: 'edit', document: replica.name, row: stored }])
       refresh(engine, replica)
@@ -225,8 +227,8 @@ function keep(
 ): void {
   const changes: Change[] = []
   if (updates.length > 0) {
-    const source = `${engine.tabs.id}/r${replica.nextNumber}`
-    replica.nextNumber += 1
+    const source = `${engine.tabs.id}/r${engine.nextNumber}`
+    engine.nextNumber += 1
     const key: ReceivedKey = [replica.name, cursor?.epoch ?? '', cursor?.sequence ?? 0, source]
     changes.push({ kind: 'received', key, updates })
     replica.foldable.rows += 1
@@ -277,13 +279,8 @@ async function compact(engine: Engine, replica: Replica): Promise<void> {
   // Something is missing between the rows: they stay as they are, and are looked at again when there are more.
   if (update === undefined) return
   const last = received.reduce((a, b) => (b.key[2] > a.key[2] ? b : a))
-  replica.nextNumber += 1
-  const key: ReceivedKey = [
-    replica.name,
-    last.key[1],
-    last.key[2],
-    `${engine.tabs.id}/s${replica.nextNumber}`,
-  ]
+  engine.nextNumber += 1
+  const key: ReceivedKey = [replica.name, last.key[1], last.key[2], `${engine.tabs.id}/s${engine.nextNumber}`]
   engine.device.push([{ kind: 'compacted', from: received.map(row => row.key), key, update }])
   replica.foldable.snapshotBytes = update.length
 }

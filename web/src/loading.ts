@@ -14,7 +14,7 @@ const toBeLoaded = -2
 
 /** Loads a document from this device alone. Fails with `invalid_name`, or as reading the store does. */
 export async function loadReplica(engine: Engine, replica: Replica): Promise<void> {
-  const stored = await engine.device.load(replica.name)
+  const stored = await withUnsaved(engine.device, replica)
   if (engine.recovery !== undefined) await engine.recovery
   try {
     addToCore(engine, replica, stored)
@@ -27,8 +27,9 @@ export async function loadReplica(engine: Engine, replica: Replica): Promise<voi
   }
   const tabs = new Set(stored.outbox.map(row => row.tab))
   for (const tab of tabs) {
-    // A tab that lives pushes its own rows, and is waited for.
-    if (await engine.tabs.isGone(tab)) await adopt(engine, replica, tab, stored.outbox)
+    // A tab that lives pushes its own rows, and is waited for; this one's are of when the document was open before.
+    if (tab === engine.tabs.id || (await engine.tabs.isGone(tab)))
+      await adopt(engine, replica, tab, stored.outbox)
     else watchTab(engine, replica, tab)
   }
   for (const update of replica.early ?? []) act(engine, core => core.sibling(replica.id, update))
@@ -80,8 +81,7 @@ async function adopt(
     engine.tabs.hold(
       `rows/${tab}/${replica.name}`,
       () => {
-        engine.device
-          .load(replica.name)
+        withUnsaved(engine.device, replica)
           .then(stored =>
             take(
               engine,

@@ -42,7 +42,6 @@ export interface Replica {
   isCounting: boolean
   /** The rows of the outbox by the module's numbers. */
   rows: Map<number, OutboxRow>
-  nextNumber: number
   /** This tab stores what the relay sends. */
   isKeeper: boolean
   storedCursor: Cursor | undefined
@@ -77,7 +76,6 @@ export function newReplica(name: string, status: Status): Replica {
     isFlushQueued: false,
     isCounting: false,
     rows: new Map(),
-    nextNumber: 0,
     isKeeper: false,
     storedCursor: undefined,
     foldable: { rows: 0, bytes: 0, snapshotBytes: 0 },
