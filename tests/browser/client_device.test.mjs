@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
 import { on, openDevice, startPages, storeContent, until } from './client_page.mjs'
+import { startRelay, temporaryFolder } from './relay.mjs'
 
 test('200 read-only opens leave the store as it is, byte for byte', async t => {
   const page = await (await startPages(t)).page()
@@ -206,3 +207,70 @@ test('a row that is damaged on the disk is set aside and reported, and everythin
   assert.equal(set_aside.keys.length, 1)
   assert.equal(outbox.keys.length, 2)
 })
+
+/** Replaces every row of a store that holds `word` by bytes that no update begins with. */
+function damageReceived(page, word) {
+  return page.evaluate(async word => {
+    const db = await new Promise(resolve => {
+      const request = indexedDB.open('tidewell/default')
+      request.onsuccess = () => resolve(request.result)
+    })
+    const tx = db.transaction('received', 'readwrite')
+    let damaged = 0
+    tx.objectStore('received').openCursor().onsuccess = event => {
+      const cursor = event.target.result
+      if (cursor === null) return
+      if (cursor.value.some(update => String.fromCharCode(...update).includes(word))) {
+        cursor.update([new Uint8Array([1, 2, 3])])
+        damaged += 1
+      }
+      cursor.continue()
+    }
+    await new Promise(resolve => {
+      tx.oncomplete = resolve
+    })
+    db.close()
+    return damaged
+  }, word)
+}
+
+for (const [what, roots, offline] of [
+  ['a row that nothing builds on', ['one', 'two'], { two: 'two' }],
+  ['a row that others build on', ['one', 'two', 'one'], { two: 'two' }],
+]) {
+  test(`${what}, found damaged while offline, comes from the relay later, and until then everything else is there`, async t => {
+    const relay = await startRelay(t, { data: await temporaryFolder(t) })
+    const pages = await startPages(t)
+    const [page, writers] = [await pages.page(), await pages.page()]
+    await openDevice(page, { url: relay.url })
+    for (const root of new Set(roots)) await openDevice(writers, { name: root, store: root, url: relay.url })
+    for (const root of roots) {
+      const had = await on(page, ({ doc }, root) => doc.text(root).length, root)
+      await on(
+        writers,
+        ({ doc }, root) => {
+          doc.text(root).insert(doc.text(root).length, doc.text(root).length === 0 ? root : ' more')
+          return doc.saved('relay')
+        },
+        root,
+        root,
+      )
+      await until(page, ({ doc }, [root, had]) => doc.text(root).length > had, [root, had])
+    }
+    const whole = await on(page, ({ doc }) => ({ ...doc.value }))
+    await on(page, ({ client }) => client.close())
+    assert.equal(await damageReceived(page, 'one'), 1)
+
+    await openDevice(page)
+    await until(page, ({ errors }) => errors.some(error => error.code === 'device_corrupt'))
+    const { one, ...others } = await on(page, ({ doc }) => ({ ...doc.value }))
+    assert.deepEqual([one ?? '', others], ['', offline])
+    await on(page, ({ client }) => client.close())
+
+    await openDevice(page, { url: relay.url })
+    await until(page, ({ doc }, whole) => doc.value.one === whole.one && doc.value.two === whole.two, whole)
+    await on(page, ({ client }) => client.close())
+    await openDevice(page)
+    assert.deepEqual(await on(page, ({ doc }) => ({ ...doc.value })), whole, 'it is on the disk again')
+  })
+}

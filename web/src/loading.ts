@@ -224,7 +224,7 @@ function addToCore(engine: Engine, replica: Replica, stored: Stored): void {
   const rows: readonly Row[] = [...stored.received, ...stored.outbox].filter(row => isUsable(replica, row))
   let added: Added
   try {
-    added = tryAdd(engine, replica, rows, stored.cursor)
+    added = tryAdd(engine, replica, rows, replica.setAside.size > 0 ? undefined : stored.cursor)
   } catch (error) {
     if (isTrap(error) && engine.recovery !== undefined) {
       const culprit = isolate(engine, replica, rows)
@@ -236,7 +236,7 @@ function addToCore(engine: Engine, replica: Replica, stored: Stored): void {
   for (const row of new Set(added.unreadable.flatMap(at => ofUpdate[at] ?? [])))
     setAside(engine, replica, row)
   replica.id = added.id
-  replica.storedCursor = stored.cursor
+  replica.storedCursor = replica.setAside.size > 0 ? undefined : stored.cursor
   const [first, ...others] = stored.received
   replica.foldable = {
     rows: stored.received.length,

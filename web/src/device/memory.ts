@@ -47,7 +47,9 @@ export function memoryDevice(events: WriterEvents): Device {
         return
       }
       case 'set_aside': {
-        const { outbox, received } = rows(change.document)
+        const found = rows(change.document)
+        const { outbox, received } = found
+        found.cursor = undefined
         if ('key' in change.row) received.delete(change.row.key.join('\n'))
         else outbox.delete(rowKey(change.row))
         return

@@ -173,6 +173,8 @@ function make(tx: IDBTransaction, change: Change): void {
       return
     case 'set_aside':
       tx.objectStore('set_aside').add({ document: change.document, row: change.row })
+      // It promises that everything before it is here: without it the relay is asked for what is missing.
+      tx.objectStore('documents').delete(change.document)
       if ('key' in change.row) tx.objectStore('received').delete([...change.row.key])
       else tx.objectStore('outbox').delete([change.document, change.row.tab, change.row.number])
       return
