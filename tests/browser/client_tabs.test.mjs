@@ -186,3 +186,37 @@ test('a document that is closed and opened again in one tab keeps every unsent e
   await openDevice(elsewhere, { store: 'elsewhere', url: relay.url })
   await until(elsewhere, ({ doc }) => doc.text('notes').toString() === 'first, second')
 })
+
+test('edits that dead tabs left in documents that nobody has open reach the relay, and so do those of closed documents', async t => {
+  const relay = await startRelay(t, { data: await temporaryFolder(t) })
+  const pages = await startPages(t)
+  const [dying, other] = [await pages.page(), await pages.page()]
+  await openDevice(dying, { document: 'test/left' })
+  await on(dying, async ({ doc, client }) => {
+    doc.text('notes').insert(0, 'the last words')
+    await doc.saved('device')
+    const closed = await client.doc('test/also')
+    closed.text('notes').insert(0, 'of another document')
+    await closed.close()
+  })
+  await openDevice(other, { url: relay.url })
+  await crash(pages, dying)
+  await on(other, async ({ client }) => {
+    const doc = await client.doc('test/mine')
+    doc.text('notes').insert(0, 'closed before it was sent')
+    await doc.close()
+  })
+  for (const [document, text] of [
+    ['test/left', 'the last words'],
+    ['test/also', 'of another document'],
+    ['test/mine', 'closed before it was sent'],
+  ]) {
+    const elsewhere = await pages.page()
+    await openDevice(elsewhere, { document, store: 'elsewhere', url: relay.url })
+    await until(elsewhere, ({ doc }, text) => doc.text('notes').toString() === text, text)
+    await elsewhere.close()
+  }
+  await on(other, ({ client }) => client.close())
+  assert.deepEqual((await storeContent(other)).outbox.keys, [])
+  assert.deepEqual(await on(other, ({ errors }) => errors.map(String)), [])
+})

@@ -6,6 +6,7 @@ import type { Change } from './device/store.js'
 import { type Doc, makeDoc } from './doc.js'
 import { act, type Engine, flush, refresh, report } from './engine.js'
 import { errorFrom, TidewellError } from './error.js'
+import { leftBehind } from './left_behind.js'
 import { askSiblings, loadReplica, recover, watchTab } from './loading.js'
 import { newReplica, type Replica } from './replica.js'
 import { joinTabs, singleTab, type TabMessage } from './tabs.js'
@@ -47,6 +48,9 @@ const tickMs = 1000
 
 /** Seconds of a good connection after which the next wait is the shortest again. */
 const goodAfterTicks = 5
+
+/** Seconds between two looks at what tabs have left behind. */
+const lookTicks = 5
 
 /** Opens a client with a module that is loaded. Fails with `invalid_options` or `device_unavailable`. */
 export async function openClient(wasm: Wasm, options: OpenOptions): Promise<Client> {
@@ -161,10 +165,23 @@ async function answer(engine: Engine, replica: Replica, known: Uint8Array): Prom
 
 function makeClient(engine: Engine): Client {
   const docs = new Map<string, Promise<Doc>>()
+  /** What the application has open; the other documents are open to push what was left behind. */
+  const wanted = new Set<string>()
+  const ending = new AbortController()
+  const pushLeftBehind = leftBehind(
+    engine,
+    {
+      isOpen: name => docs.has(name),
+      open: openOnce,
+      close: async (name, doc) => (wanted.has(name) ? undefined : doc.close()),
+    },
+    ending.signal,
+  )
   let goodTicks = 0
   const ticking = setInterval(() => {
     act(engine, core => core.tick(Date.now()))
     goodTicks = engine.connection?.state() === 'open' ? goodTicks + 1 : 0
+    if (goodTicks % lookTicks === 1) pushLeftBehind()
     if (goodTicks === goodAfterTicks) engine.connection?.succeeded()
   }, tickMs)
   // A page that only reads must be able to end; Node would wait for the timer.
@@ -187,6 +204,7 @@ function makeClient(engine: Engine): Client {
     flush(engine, replica)
     const saved = engine.device.flush()
     docs.delete(replica.name)
+    wanted.delete(replica.name)
     engine.replicas.delete(replica.name)
     replica.ending.abort()
     act(engine, core => core.remove(replica.id))
@@ -207,26 +225,33 @@ function makeClient(engine: Engine): Client {
     } catch (error) {
       engine.replicas.delete(name)
       docs.delete(name)
+      wanted.delete(name)
       replica.ending.abort()
       throw errorFrom(error, `document "${name}"`)
     }
     return makeDoc(engine, replica, () => closeDoc(replica))
   }
 
+  function openOnce(name: string): Promise<Doc> {
+    const known = docs.get(name)
+    if (known !== undefined) return known
+    const opening = openDoc(name)
+    docs.set(name, opening)
+    return opening
+  }
+
   return {
     async doc(name) {
       if (engine.isClosed) throw new TidewellError('closed')
       if (typeof name !== 'string') throw new TidewellError('invalid_name')
-      const known = docs.get(name)
-      if (known !== undefined) return known
-      const opening = openDoc(name)
-      docs.set(name, opening)
-      return opening
+      wanted.add(name)
+      return openOnce(name)
     },
     pause: () => engine.connection?.pause(),
     resume: () => engine.connection?.resume(),
     async close() {
       if (engine.isClosed) return
+      ending.abort()
       clearInterval(ticking)
       globalThis.removeEventListener?.('pagehide', hide)
       page?.removeEventListener('visibilitychange', onVisibility)

@@ -3,7 +3,7 @@
 import type { Code } from '../code.js'
 import { TidewellError } from '../error.js'
 import { memoryDevice } from './memory.js'
-import { type Change, deviceId, load, openDatabase, type Stored, storeError } from './store.js'
+import { type Change, deviceId, load, openDatabase, outboxTabs, type Stored, storeError } from './store.js'
 import { type DeviceState, makeWriter, type WriterEvents } from './writer.js'
 
 /** Where documents are kept. */
@@ -13,6 +13,8 @@ export interface Device {
   readonly id: string
   /** All that is stored of a document. */
   load(document: string): Promise<Stored>
+  /** Documents that have rows in the outbox on disk, and the tabs whose rows they are. */
+  outboxTabs(): Promise<ReadonlyMap<string, ReadonlySet<string>>>
   push(changes: readonly Change[]): void
   flush(): Promise<void>
   unsaved(document: string): readonly Change[]
@@ -66,6 +68,7 @@ async function databaseDevice(store: string, events: WriterEvents): Promise<Devi
     storage: 'indexeddb',
     id,
     load: async document => load(await writer.database(), document),
+    outboxTabs: async () => outboxTabs(await writer.database()),
     push(changes) {
       // Written with the first edit: opening writes nothing.
       if (!isKnown && changes.some(change => change.kind === 'edit')) {

@@ -66,6 +66,8 @@ export function memoryDevice(events: WriterEvents): Device {
       const { cursor, received, outbox } = rows(document)
       return Promise.resolve({ cursor, received: [...received.values()], outbox: [...outbox.values()] })
     },
+    // Nobody else's, and gone with this tab.
+    outboxTabs: () => Promise.resolve(new Map()),
     push(changes) {
       changes.forEach(make)
       events.written(changes)

@@ -108,13 +108,19 @@ export function load(db: IDBDatabase, document: string): Promise<Stored> {
   })
 }
 
-/** Names of documents that have rows in the outbox. */
-export function documentsWithOutbox(db: IDBDatabase): Promise<readonly string[]> {
+/** Documents that have rows in the outbox, and the tabs whose rows they are. */
+export function outboxTabs(db: IDBDatabase): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
   return new Promise((resolve, reject) => {
     const tx = db.transaction('outbox', 'readonly')
     const keys = tx.objectStore('outbox').getAllKeys()
-    tx.oncomplete = () =>
-      resolve([...new Set(keys.result.map(key => String((key as unknown as readonly unknown[])[0])))])
+    tx.oncomplete = () => {
+      const found = new Map<string, Set<string>>()
+      for (const key of keys.result) {
+        const [document, tab] = key as unknown as readonly [string, string, number]
+        found.set(document, (found.get(document) ?? new Set()).add(tab))
+      }
+      resolve(found)
+    }
     tx.onabort = () => reject(storeError(tx.error))
   })
 }

@@ -1,0 +1,74 @@
+// Edits that tabs have left behind in documents that nobody has open: one tab of the store pushes them.
+
+import type { Doc } from './doc.js'
+import { type Engine, report } from './engine.js'
+import { TidewellError } from './error.js'
+
+/** What is needed of the client. */
+export interface Background {
+  isOpen(name: string): boolean
+  /** Opens a document for a while, without the application. */
+  open(name: string): Promise<Doc>
+  /** Closes it, unless the application has opened it meanwhile. */
+  close(name: string, doc: Doc): Promise<void>
+}
+
+/** Documents that are open at once for this; each may be as large as any. */
+const atOnce = 4
+
+/** Answers what to call every few seconds while there is a relay: it looks for such edits if that is this tab's duty. */
+export function leftBehind(engine: Engine, background: Background, signal: AbortSignal): () => void {
+  const pushing = new Set<string>()
+  /** What the relay or this device refuses is not tried again before the client is opened anew. */
+  const refused = new Set<string>()
+  let isBusy = true
+
+  async function look(): Promise<void> {
+    for (const [name, tabs] of await engine.device.outboxTabs()) {
+      for (const tab of tabs) {
+        if (signal.aborted || pushing.size >= atOnce) return
+        if (pushing.has(name) || refused.has(name) || background.isOpen(name)) break
+        if (!(await isLeftBehind(engine, name, tab))) continue
+        pushing.add(name)
+        push(name)
+          .catch((error: unknown) => {
+            // Closed by the application, which had opened it meanwhile.
+            if (error instanceof TidewellError && error.code === 'closed') return
+            refused.add(name)
+            if (!signal.aborted) report(engine, error)
+          })
+          .finally(() => pushing.delete(name))
+        break
+      }
+    }
+  }
+
+  async function push(name: string): Promise<void> {
+    const doc = await background.open(name)
+    try {
+      await doc.saved('relay', { signal })
+    } finally {
+      await background.close(name, doc)
+    }
+  }
+
+  const begin = () => {
+    isBusy = false
+  }
+  engine.tabs.hold('left-behind', begin, signal)
+  return () => {
+    if (isBusy) return
+    isBusy = true
+    // The disk's failures are told when something is written; this is tried again.
+    look().then(begin, begin)
+  }
+}
+
+/** True when the tab is gone, or has closed the document, and no living tab has taken its rows over. */
+async function isLeftBehind(engine: Engine, name: string, tab: string): Promise<boolean> {
+  if (tab !== engine.tabs.id && !(await engine.tabs.isGone(tab))) return false
+  const probe = new AbortController()
+  const isFree = await engine.tabs.tryHold(`rows/${tab}/${name}`, probe.signal)
+  probe.abort()
+  return isFree
+}
