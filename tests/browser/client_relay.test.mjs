@@ -104,3 +104,58 @@ test('what is acknowledged is folded into few rows, and a start without network 
     Array.from({ length: 130 }, (_, edit) => edit),
   )
 })
+
+test('whoever waits for the relay tries at once when the page is shown or the network is back, and never in a hurry', async t => {
+  const data = await temporaryFolder(t)
+  const relay = await startRelay(t, { data })
+  const page = await (await startPages(t)).page(() => {
+    // The longest waits that there are.
+    Math.random = () => 0.999
+    globalThis.attempts = 0
+    const Socket = WebSocket
+    globalThis.WebSocket = class extends Socket {
+      constructor(...options) {
+        super(...options)
+        globalThis.attempts += 1
+      }
+    }
+  })
+  await page.clock.install()
+  await openDevice(page, { url: relay.url })
+  await page.clock.runFor(10)
+  await until(page, ({ doc }) => doc.status.link === 'live')
+  await relay.kill()
+  await until(page, ({ doc }) => doc.status.link === 'offline')
+  const attempts = () => page.evaluate(() => globalThis.attempts)
+  while ((await attempts()) < 9) {
+    await page.clock.runFor(1000)
+    await until(page, ({ doc }) => doc.status.link === 'offline')
+  }
+  // The next wait is longer than this.
+  const before = await attempts()
+  await page.clock.runFor(3000)
+  await until(page, ({ doc }) => doc.status.link === 'offline')
+  assert.equal(await attempts(), before)
+
+  for (const name of ['visibilitychange', 'online']) {
+    const before = await attempts()
+    await page.evaluate(name => {
+      for (let time = 0; time < 100; time += 1) {
+        ;(name === 'online' ? globalThis : document).dispatchEvent(new Event(name))
+      }
+    }, name)
+    await page.clock.runFor(3000)
+    await until(page, ({ doc }) => doc.status.link === 'offline')
+    const made = (await attempts()) - before
+    assert.ok(made > 0 && made <= 4, `${made} attempts after ${name}`)
+    while ((await attempts()) < before + 9) {
+      await page.clock.runFor(1000)
+      await until(page, ({ doc }) => doc.status.link === 'offline')
+    }
+  }
+
+  await startRelay(t, { data, port: relay.port })
+  await page.evaluate(() => document.dispatchEvent(new Event('visibilitychange')))
+  await page.clock.runFor(3000)
+  await until(page, ({ doc }) => doc.status.link === 'live')
+})

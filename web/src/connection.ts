@@ -77,11 +77,14 @@ export function keepConnection(url: string, Socket: SocketConstructor, events: C
     held = []
     isOpen = false
     events.lost()
-    if (!isPaused && !isClosed) {
-      timer = setTimeout(connect, events.wait(attempt))
-      attempt += 1
-    }
+    if (!isPaused && !isClosed) wait()
     events.changed()
+  }
+
+  function wait(): void {
+    clearTimeout(timer)
+    timer = setTimeout(connect, events.wait(attempt))
+    attempt += 1
   }
 
   function drop(): void {
@@ -92,15 +95,19 @@ export function keepConnection(url: string, Socket: SocketConstructor, events: C
     end(which)
   }
 
-  /** The network is back: waiting any longer would be for nothing. */
-  function online(): void {
-    if (socket === undefined && timer !== undefined) {
-      attempt = 0
-      connect()
-    }
+  /** The network or the person is back: waits as after a first loss, unless the relay has asked for longer. */
+  function hurry(): void {
+    if (socket !== undefined || timer === undefined) return
+    attempt = 0
+    wait()
   }
 
-  globalThis.addEventListener?.('online', online)
+  const page = globalThis.document
+  const onVisibility = () => {
+    if (page?.visibilityState === 'visible') hurry()
+  }
+  globalThis.addEventListener?.('online', hurry)
+  page?.addEventListener('visibilitychange', onVisibility)
   timer = setTimeout(connect, 0)
 
   return {
@@ -143,7 +150,8 @@ export function keepConnection(url: string, Socket: SocketConstructor, events: C
     close() {
       isClosed = true
       clearTimeout(timer)
-      globalThis.removeEventListener?.('online', online)
+      globalThis.removeEventListener?.('online', hurry)
+      page?.removeEventListener('visibilitychange', onVisibility)
       drop()
     },
   }
