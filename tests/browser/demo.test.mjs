@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { cp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { test } from 'node:test'
 
 import {
@@ -272,4 +274,69 @@ test('a link opens one more device of the same document', async t => {
     page.getByRole('link', { name: 'Open another device' }).click(),
   ])
   await deviceOf(opened, 'C').shows('For everybody')
+})
+
+/** Changes a built page into one of another build: its script says `number`, and what named the old one names it. Answers the old one. */
+async function rebuild(folder, number) {
+  const [script] = (await readdir(folder)).filter(name => /^main-.*\.js$/.test(name))
+  const next = `main-BUILD${number}.js`
+  const code = await readFile(join(folder, script), 'utf8')
+  await writeFile(join(folder, next), `${code}\ndocument.documentElement.dataset.build = '${number}'\n`)
+  await rm(join(folder, script))
+  for (const name of ['index.html', 'service_worker.js']) {
+    const path = join(folder, name)
+    const text = (await readFile(path, 'utf8')).replace(script, next)
+    await writeFile(path, text.replace(/\b[0-9a-f]{16}\b/, `${number}`.repeat(16)))
+  }
+  return script
+}
+
+test('a new build replaces the kept one at the visit after next, whole, with what was written, and opens offline', async t => {
+  const [data, profile, assets] = [
+    await temporaryFolder(t),
+    await temporaryFolder(t),
+    await temporaryFolder(t),
+  ]
+  await cp(DEMO, assets, { recursive: true })
+  const relay = await startRelay(t, { data, assets })
+  const page = await openPage(await startPersistentChromium(t, profile), relay.url)
+  const a = deviceOf(page, 'A')
+  const build = () => page.evaluate(() => document.documentElement.dataset.build)
+  await page.addInitScript(() => {
+    navigator.serviceWorker.addEventListener('controllerchange', () => {
+      globalThis.hasNewWorker = true
+    })
+  })
+  /** Loads the page, which is then of the build that was kept, until the worker of the new one has taken over. */
+  const visit = async () => {
+    await page.reload()
+    await page.waitForFunction(() => globalThis.hasNewWorker)
+    await a.says(CONNECTED)
+  }
+  await a.notes.fill('Written with the first build.')
+  await a.says(CONNECTED, ON_DEVICE, AT_RELAY)
+  await kept(page)
+
+  const oldScript = await rebuild(assets, 2)
+  await visit()
+  assert.equal(await build(), undefined)
+  await a.shows('Written with the first build.')
+  // As a page whose files were still on their way when the new worker took over.
+  const status = await page.evaluate(async script => (await fetch(script)).status, oldScript)
+  assert.equal(status, 200, 'the last build has all its files')
+  await page.reload()
+  await a.says(CONNECTED, AT_RELAY)
+  assert.equal(await build(), '2')
+  await a.shows('Written with the first build.')
+
+  await rebuild(assets, 3)
+  await visit()
+  assert.equal(await build(), '2')
+  // Only the last build is kept besides; older ones go once the new worker has taken over.
+  await page.waitForFunction(async () => (await caches.keys()).length === 2, undefined, { polling: 50 })
+  await relay.kill()
+  await page.reload()
+  await a.shows('Written with the first build.')
+  assert.equal(await build(), '3')
+  await a.says(OUT_OF_REACH, ON_DEVICE)
 })

@@ -27,9 +27,10 @@ self.addEventListener('activate', event => {
 
 self.addEventListener('fetch', event => {
   const url = new URL(event.request.url)
-  const isKept = url.origin === self.location.origin && kept.has(url.pathname)
-  if (event.request.method !== 'GET' || !isKept) return
-  event.respondWith(answer(event.request))
+  const isOurs = url.origin === self.location.origin && event.request.method === 'GET'
+  if (!isOurs) return
+  if (kept.has(url.pathname)) event.respondWith(answer(event.request))
+  else if (isScriptOrStyle(url.pathname)) event.respondWith(answerOld(event.request))
 })
 
 /** Names carry digests and a new build is a new worker, so what is kept is right without asking. */
@@ -38,11 +39,20 @@ async function answer(request: Request): Promise<Response> {
   return (await cache.match(request, { ignoreSearch: true })) ?? fetch(request)
 }
 
+/** A page of the last build may be loading while this worker takes over; the server has its files no longer. */
+async function answerOld(request: Request): Promise<Response> {
+  return (await caches.match(request)) ?? fetch(request)
+}
+
+function isScriptOrStyle(path: string): boolean {
+  return path.endsWith('.js') || path.endsWith('.css')
+}
+
+/** Keeps the last one: caches are listed as they were made. */
 async function deleteOldCaches(): Promise<void> {
   const names = await caches.keys()
-  await Promise.all(
-    names.filter(name => name.startsWith(PREFIX) && name !== CACHE).map(name => caches.delete(name)),
-  )
+  const old = names.filter(name => name.startsWith(PREFIX) && name !== CACHE)
+  await Promise.all(old.slice(0, -1).map(name => caches.delete(name)))
 }
 
 export {}
