@@ -220,3 +220,38 @@ test('edits that dead tabs left in documents that nobody has open reach the rela
   assert.deepEqual((await storeContent(other)).outbox.keys, [])
   assert.deepEqual(await on(other, ({ errors }) => errors.map(String)), [])
 })
+
+test('what a tab counted while the disk failed is counted once, when the tab dies and the next one counts offline', async t => {
+  const relay = await startRelay(t, { data: await temporaryFolder(t) })
+  const pages = await startPages(t)
+  const dying = await pages.page(failingWrites)
+  await openDevice(dying, { url: relay.url })
+  const count = (page, by) => on(page, ({ doc }, by) => doc.counter('likes').add(by), by)
+  await count(dying, 1)
+  await on(dying, ({ doc }) => doc.saved('relay'))
+  await dying.evaluate(() => {
+    globalThis.isBroken = true
+  })
+  await count(dying, 2)
+  await on(dying, ({ doc }) => doc.saved('relay'))
+  await crash(pages, dying)
+
+  const next = await pages.page()
+  await openDevice(next)
+  await count(next, 4)
+  await on(next, ({ doc, client }) => doc.saved('device').then(() => client.close()))
+  await openDevice(next, { url: relay.url })
+  await on(next, ({ doc }) => doc.saved('relay'))
+  await until(next, ({ doc }) => doc.status.link === 'live')
+  assert.equal(await on(next, ({ doc }) => doc.counter('likes').value), 7)
+})
+
+/** Aborts transactions that write while `globalThis.isBroken`. */
+function failingWrites() {
+  const transaction = IDBDatabase.prototype.transaction
+  IDBDatabase.prototype.transaction = function (stores, mode, options) {
+    const tx = transaction.call(this, stores, mode, options)
+    if (mode === 'readwrite' && globalThis.isBroken) tx.commit = () => tx.abort()
+    return tx
+  }
+}

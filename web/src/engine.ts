@@ -151,12 +151,14 @@ export function settle(engine: Engine, committed?: Replica): void {
 
 /**
  * A counter's entry is this tab's place on this device, and lives on when the tab dies: what the relay has seen of it
- * must be on the disk, or the next tab in this place would count from an older value.
+ * must be on the disk, or the next tab in this place would count from an older value. When the disk fails, the edits go
+ * out all the same, because the relay may then be the only one that has them; the next tab takes another name.
  */
 function holdBack(engine: Engine, effects: readonly Effect[]): void {
   if (!effects.some(([kind]) => kind === 'edit')) return
   // After this turn's rows have been added.
-  engine.connection?.holdUntil(Promise.resolve().then(() => engine.device.flush()))
+  const onDisk = Promise.resolve().then(() => engine.device.flush())
+  engine.connection?.holdUntil(onDisk.catch(() => engine.device.spendId()))
 }
 
 function carryOut(

@@ -11,6 +11,8 @@ export interface Device {
   readonly storage: 'indexeddb' | 'memory'
   /** This device's name in counters. */
   readonly id: string
+  /** Who opens the store from now on has another name in counters: the relay knows of counts that are not on disk. */
+  spendId(): void
   /** All that is stored of a document. */
   load(document: string): Promise<Stored>
   /** Documents that have rows in the outbox on disk, and the tabs whose rows they are. */
@@ -66,7 +68,8 @@ async function databaseDevice(store: string, events: WriterEvents): Promise<Devi
   })
   return {
     storage: 'indexeddb',
-    id,
+    id: `${id}${spentIds(store)}`,
+    spendId: () => spendId(store),
     load: async document => load(await writer.database(), document),
     outboxTabs: async () => outboxTabs(await writer.database()),
     push(changes) {
@@ -96,4 +99,26 @@ function askForPersistence(answer: (granted: boolean) => void): void {
 /** Why a write failed, if it did. */
 export function failureOf(state: DeviceState): Code | undefined {
   return typeof state === 'object' ? state.failed : undefined
+}
+
+/** Not in IndexedDB, which is what has failed when it is needed. */
+const spentKey = (store: string) => `tidewell/${store}/spent`
+
+/** What is put behind the stored name: nothing, as long as no name has been spent. */
+function spentIds(store: string): string {
+  try {
+    const count = localStorage.getItem(spentKey(store))
+    return count === null ? '' : `-${count}`
+  } catch {
+    // A worker, or blocked.
+    return ''
+  }
+}
+
+function spendId(store: string): void {
+  try {
+    localStorage.setItem(spentKey(store), String(Number(localStorage.getItem(spentKey(store))) + 1))
+  } catch {
+    // Nowhere is left to write it down. The next tab counts right once it has heard of the relay.
+  }
 }

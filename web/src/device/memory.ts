@@ -62,6 +62,7 @@ export function memoryDevice(events: WriterEvents): Device {
   return {
     storage: 'memory',
     id: crypto.randomUUID(),
+    spendId: () => undefined,
     load(document): Promise<Stored> {
       const { cursor, received, outbox } = rows(document)
       return Promise.resolve({ cursor, received: [...received.values()], outbox: [...outbox.values()] })
