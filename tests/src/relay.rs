@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -79,6 +80,16 @@ impl Relay {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
         Ok(kib * 1024)
+    }
+
+    /// A figure from `/metrics`; 0 when it is not there.
+    pub async fn figure(&self, name: &str) -> anyhow::Result<f64> {
+        let mut stream = TcpStream::connect(self.address).await?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n").await?;
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await?;
+        let mut figures = response.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        figures.next().map_or(Ok(0.0), |figure| Ok(figure.trim().parse()?))
     }
 
     /// True while it runs.

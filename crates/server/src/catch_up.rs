@@ -149,7 +149,7 @@ fn merge_some(rows: &[Bytes]) -> Result<Bytes, MergeError> {
     }
 }
 
-/// Cuts a document into updates of bounded struct count. Stock clients take one WebSocket message for
+/// Cuts a document into updates of bounded struct count and size. Stock clients take one WebSocket message for
 /// each, and tungstenite keeps a buffer of the largest one for as long as a connection lives.
 fn in_pieces(parts: &[Bytes]) -> Result<Vec<Bytes>, CatchUpError> {
     let mut admitted = Admitted::new();

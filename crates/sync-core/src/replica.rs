@@ -12,7 +12,7 @@ pub use outbox::{AdoptedRow, OutboxRow, RowId, Unsent};
 use crate::admission::{Admission, Admitted};
 use crate::code::Code;
 use crate::document_name::DocumentName;
-use crate::limits::{HELD_BYTES_MAX, UPDATE_BYTES_MAX};
+use crate::limits::{HELD_BYTES_MAX, PIECE_BYTES_MAX, UPDATE_BYTES_MAX};
 use crate::protocol::{Access, ClientMessage, Cursor, Position, Resume};
 use crate::state_vector::StateVector;
 use crate::update::{EMPTY, Id, InvalidUpdate, diff};
@@ -526,14 +526,14 @@ impl Replica {
         self.effects.push(ReplicaEffect::Send(ClientMessage::Have { channel, number, update: last }));
     }
 
-    /// What lies beyond `known`, as one update if a peer may send one of this size, otherwise in parts to be applied in
+    /// What lies beyond `known`, as one update if it is small, otherwise in parts to be applied in
     /// their order.
     fn beyond(&self, known: &StateVector) -> Vec<Bytes> {
         let update = match yrs::StateVector::decode_v1(&known.encode()) {
             Ok(known) => Bytes::from(self.doc.transact().encode_diff_v1(&known)),
             Err(_) => self.encode(),
         };
-        if update.len() <= UPDATE_BYTES_MAX {
+        if update.len() <= PIECE_BYTES_MAX {
             return vec![update];
         }
         // Only from its beginning on can a document be cut into parts that are closed.
