@@ -1,4 +1,5 @@
-//! The relay is killed with -9, again and again, while many write and read. `TIDEWELL_KILLS` sets how often.
+//! The relay is killed with -9, again and again, while many write and read. `TIDEWELL_KILLS` and
+//! `TIDEWELL_LARGE_KILLS` set how often.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are tests")]
 
@@ -6,6 +7,7 @@ use bytes::Bytes;
 use rand::Rng;
 use rand::rngs::StdRng;
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tidewell_client::yrs::{Array, Doc, Map, Text, Transact, WriteTxn};
 use tidewell_client::{Client, Document, Options, Store};
@@ -18,13 +20,16 @@ use tidewell_tests::raw::{StockSocket, TidewellSocket, fetch};
 use tidewell_tests::record::{Promise, Proof, Record};
 use tidewell_tests::relay::{PATIENCE, Relay};
 use tidewell_tests::seed::{amount, generator, seed};
-use tokio::sync::watch;
+use tokio::sync::{Barrier, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 const DOCUMENTS: usize = 3;
 const NATIVE_WRITERS: u64 = 3;
 const RAW_WRITERS: u64 = 2;
+/// Of the large updates, each in a document of its own: they share commits.
+const LARGE_WRITERS: usize = 6;
+const LARGE_BYTES: usize = 900 << 10;
 
 fn documents() -> Vec<DocumentName> {
     (0..DOCUMENTS).map(|index| DocumentName::parse(&format!("acme/{index}")).unwrap()).collect()
@@ -255,6 +260,62 @@ async fn whatever_was_acknowledged_or_received_survives_kill_9_of_the_relay() {
     let in_all = record.verify(relay.address(), true).await.unwrap();
     println!("seed {seed}: {kills} kills, {edits} native edits, {:?}", record.totals());
     println!("looked for {looked_for} promises after the kills and for all {in_all} at the end");
+}
+
+/// Pushes one large update with the others, and notes at once that it was acknowledged.
+async fn push_large(
+    record: Arc<Record>,
+    address: SocketAddr,
+    document: DocumentName,
+    together: Arc<Barrier>,
+) -> anyhow::Result<()> {
+    let doc = new_doc(7);
+    let update: Bytes = {
+        let mut transaction = doc.transact_mut();
+        let text = transaction.get_or_insert_text("t");
+        text.insert(&mut transaction, 0, &document.as_str().repeat(LARGE_BYTES / document.as_str().len()));
+        transaction.encode_update_v1().into()
+    };
+    let mut socket = TidewellSocket::connect(address).await?;
+    socket.open(0, &document).await?;
+    while !matches!(socket.next().await?, RelayMessage::Opened { .. }) {}
+    together.wait().await;
+    socket.say(&ClientMessage::Push { channel: 0, number: 1, update: update.clone() }).await?;
+    while !matches!(socket.next().await?, RelayMessage::Ack { .. }) {}
+    record.note(&document, Proof::Acknowledged, Promise::Update(update));
+    Ok(())
+}
+
+/// Large commits take their time, and acknowledgements do not: one that is sent too early is read, and the relay
+/// killed for it, long before the commit it speaks of is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_update_survives_kill_9_of_the_relay_at_the_moment_of_its_acknowledgement() {
+    let (seed, kills) = (seed(), amount("TIDEWELL_LARGE_KILLS", 10));
+    let mut random = generator(seed, 0);
+    let data = tempfile::tempdir().unwrap();
+    let mut relay = Relay::start(data.path()).await.unwrap();
+    let record = Arc::new(Record::default());
+    let mut looked_for = 0;
+    for kill in 0..kills {
+        let more = random.random_range(1..LARGE_WRITERS as u64);
+        record.kill_at(*record.count().borrow() + more, relay.id().unwrap());
+        let together = Arc::new(Barrier::new(LARGE_WRITERS));
+        let mut writers = JoinSet::new();
+        for writer in 0..LARGE_WRITERS {
+            let document = DocumentName::parse(&format!("large/{kill}/{writer}")).unwrap();
+            writers.spawn(push_large(record.clone(), relay.address(), document, together.clone()));
+        }
+        // Those who wait for the killed relay break.
+        while let Some(writer) = writers.join_next().await {
+            let _ = writer.unwrap();
+        }
+        relay.kill().await.unwrap();
+        relay = Relay::start(data.path()).await.unwrap();
+        let verified = record.verify(relay.address(), false).await;
+        looked_for += verified.unwrap_or_else(|error| panic!("seed {seed}, after kill {kill}: {error:.300}"));
+    }
+    assert!(looked_for as u64 >= kills, "{looked_for} promises in {kills} kills");
+    println!("seed {seed}: {kills} kills, {looked_for} promises");
 }
 
 /// A run of its own for one participant, whose link can be broken alone.

@@ -27,6 +27,7 @@ pub(crate) fn stock() -> Result<Outcome> {
 /// How much the tests of a short run do, by variable.
 const AMOUNTS: &[(&str, u64)] = &[
     ("TIDEWELL_KILLS", 20),
+    ("TIDEWELL_LARGE_KILLS", 10),
     ("TIDEWELL_DEVICE_KILLS", 20),
     ("TIDEWELL_STALL_UPDATES", 4_000),
     ("TIDEWELL_MUTANTS", 60),
