@@ -259,8 +259,17 @@ impl Socket {
                 Ok(()) if !self.is_flushed => Poll::Pending,
                 result => Poll::Ready(result),
             });
-            if written.await.is_ok() && self.socket.send(Message::Close(Some(close))).await.is_ok() {
-                while let Some(Ok(_)) = self.socket.recv().await {}
+            if written.await.is_err() || self.socket.send(Message::Close(Some(close))).await.is_err() {
+                return;
+            }
+            let mut is_answered = false;
+            while let Some(Ok(message)) = self.socket.recv().await {
+                is_answered |= matches!(message, Message::Close(_));
+            }
+            if code == Code::FrameTooLarge && !is_answered {
+                // Reading ended at our own limit while the peer is still writing. A socket that is dropped with bytes
+                // unread is reset, and the peer would never see the close: it would come back and try again.
+                std::future::pending::<()>().await;
             }
         };
         // A peer that does not answer is left; nothing of ours is lost with it.
