@@ -1,8 +1,11 @@
 //! When a document is compacted, and the steps of it.
 
-use crate::limits::{COMPACT_BUSY_FACTOR, COMPACT_BYTES_MIN, COMPACT_QUIET, COMPACT_ROWS_MIN};
+use crate::limits::{
+    COMPACT_BUSY_FACTOR, COMPACT_BYTES_MIN, COMPACT_PAUSE_MAX, COMPACT_PAUSE_MIN, COMPACT_QUIET,
+    COMPACT_ROWS_MIN,
+};
 use crate::store::StoredDocument;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a document's log is behind its snapshot, and whether it may be compacted.
 #[derive(Debug, Clone)]
@@ -88,9 +91,60 @@ impl LogSize {
     }
 }
 
+/// The pause of all compaction after failures that are no document's.
+#[derive(Debug, Default)]
+pub(crate) struct Pause {
+    until: Option<Instant>,
+    /// How long the last one was.
+    last: Duration,
+}
+
+impl Pause {
+    /// True when nothing is to be compacted.
+    pub(crate) fn is_on(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+
+    /// Something failed. Answers the new pause, unless there is one already: then it is known.
+    pub(crate) fn failed(&mut self, now: Instant) -> Option<Duration> {
+        if self.is_on(now) {
+            return None;
+        }
+        self.last = (self.last * 2).clamp(COMPACT_PAUSE_MIN, COMPACT_PAUSE_MAX);
+        self.until = Some(now + self.last);
+        Some(self.last)
+    }
+
+    /// Something succeeded; true when there were failures before it.
+    pub(crate) fn succeeded(&mut self) -> bool {
+        std::mem::take(self).until.is_some()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failures_pause_compaction_for_longer_and_longer_and_each_pause_is_told_once() {
+        let (mut pause, mut now) = (Pause::default(), Instant::now());
+        assert!(!pause.is_on(now) && !pause.succeeded());
+        let mut pauses = Vec::new();
+        for _ in 0..20 {
+            let length = pause.failed(now).expect("a new pause");
+            assert_eq!(pause.failed(now), None, "the same failure of another document");
+            assert!(pause.is_on(now + length - Duration::from_millis(1)));
+            now += length;
+            assert!(!pause.is_on(now));
+            pauses.push(length);
+        }
+        assert_eq!(
+            (pauses[0], pauses[1], pauses[19]),
+            (COMPACT_PAUSE_MIN, COMPACT_PAUSE_MIN * 2, COMPACT_PAUSE_MAX)
+        );
+        assert!(pause.succeeded());
+        assert_eq!(pause.failed(now), Some(COMPACT_PAUSE_MIN));
+    }
 
     fn log_of(rows: u64, row_bytes: usize) -> LogSize {
         let mut log = LogSize::empty();

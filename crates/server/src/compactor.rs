@@ -2,7 +2,7 @@
 //!
 //! The log is the truth and stays until the snapshot has been verified and the history has passed.
 
-use crate::compaction::End;
+use crate::compaction::{End, Pause};
 use crate::limits::PRUNE_ROWS_MAX;
 use crate::materializer::{CompactError, Pool};
 use crate::metrics::Metrics;
@@ -10,8 +10,9 @@ use crate::room_handle::RoomHandle;
 use crate::store::{ReadError, Readers, Snapshot, StoredDocument, SwapError};
 use crate::writer::{Job, WriterQueue, now_ms};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use tidewell_sync_core::admission::Admitted;
 use tidewell_sync_core::document_name::DocumentName;
@@ -25,6 +26,7 @@ pub(crate) struct Compactor {
     writer: Arc<WriterQueue>,
     metrics: Arc<Metrics>,
     history_ms: u64,
+    pause: Mutex<Pause>,
 }
 
 /// Why a compaction failed.
@@ -79,7 +81,12 @@ impl Compactor {
         history: Duration,
     ) -> Self {
         let history_ms = u64::try_from(history.as_millis()).unwrap_or(u64::MAX);
-        Compactor { pool, readers, writer, metrics, history_ms }
+        Compactor { pool, readers, writer, metrics, history_ms, pause: Mutex::default() }
+    }
+
+    /// True while nothing is to be compacted.
+    pub(crate) fn is_paused(&self, now: Instant) -> bool {
+        self.pause.lock().is_on(now)
     }
 
     /// Compacts a room's document as it is in the store now.
@@ -88,11 +95,16 @@ impl Compactor {
         let end = match self.try_compact(document).await {
             Ok(snapshot_bytes) => {
                 self.metrics.compactions.increment(1);
+                if self.pause.lock().succeeded() {
+                    tracing::info!("documents can be compacted again");
+                }
                 End::Done { snapshot_bytes }
             }
+            // Somebody else's snapshot is newer.
+            Err(CompactionError::Swap(SwapError::Stale)) => End::Later,
             Err(error) => match error.quarantine() {
                 None => {
-                    tracing::warn!(%document, %error, "compaction failed; it is tried again");
+                    self.failed(document, &error);
                     End::Later
                 }
                 Some(reason) => {
@@ -105,15 +117,31 @@ impl Compactor {
         room.compacted(end);
     }
 
+    /// Something that is no document's fault: all of them wait, and it is said once for all.
+    fn failed(&self, document: &DocumentName, error: &CompactionError) {
+        self.metrics.compactions_failed.increment(1);
+        if let Some(pause) = self.pause.lock().failed(Instant::now()) {
+            let seconds = pause.as_secs();
+            tracing::warn!(%document, %error, "no document is compacted; it is tried again in {seconds} s");
+        }
+    }
+
     async fn try_compact(&self, document: &DocumentName) -> Result<u64, CompactionError> {
+        // Documents wait for their turn in the store, not in memory.
+        let turn = self.pool.turn().await?;
         let Some(stored) = self.readers.document(document.clone()).await? else { return Ok(0) };
+        if let (Some(snapshot), true) = (&stored.snapshot, stored.tail.is_empty()) {
+            // What was counted since the last one is in it already.
+            return Ok(u64::try_from(snapshot.len()).unwrap_or(u64::MAX));
+        }
         let updates: Vec<Bytes> = stored.updates().cloned().collect();
-        let update = self.pool.compact(&updates).await?;
+        let update = self.pool.compact(&turn, &updates).await?;
+        drop(updates);
         let snapshot_bytes = u64::try_from(update.len()).unwrap_or(u64::MAX);
         let (epoch, sequence) = (stored.epoch, stored.sequence);
         let verify = {
             let update = update.clone();
-            move || verify(&stored, &update)
+            move || verify(stored, &update)
         };
         tokio::task::spawn_blocking(verify).await.map_err(|_| CompactionError::Ending)??;
         let snapshot = Snapshot { document: document.clone(), epoch, sequence, update };
@@ -153,11 +181,12 @@ impl Compactor {
 
 /// Compares a snapshot with the rows it was made of, by admission alone: the process that made it is not
 /// believed.
-fn verify(stored: &StoredDocument, snapshot: &Bytes) -> Result<(), Unfaithful> {
+fn verify(stored: StoredDocument, snapshot: &Bytes) -> Result<(), Unfaithful> {
     let mut before = Admitted::new();
     for update in stored.updates() {
         before.admit(update)?;
     }
+    drop(stored);
     let mut after = Admitted::new();
     if !after.admit(snapshot)?.is_complete() {
         return Err(Unfaithful::Incomplete);
@@ -197,12 +226,12 @@ mod tests {
             tail: vec![tail.clone()],
             quarantined: false,
         };
-        assert_eq!(verify(&stored(&after), &after), Ok(()));
-        assert_eq!(verify(&stored(&before), &after), Ok(()), "more deletions are allowed");
-        assert_eq!(verify(&stored(&after), &before), Err(Unfaithful::Deletions));
+        assert_eq!(verify(stored(&after), &after), Ok(()));
+        assert_eq!(verify(stored(&before), &after), Ok(()), "more deletions are allowed");
+        assert_eq!(verify(stored(&after), &before), Err(Unfaithful::Deletions));
         text.push(&mut doc.transact_mut(), "!");
-        assert_eq!(verify(&stored(&state(&doc)), &after), Err(Unfaithful::StateVector));
+        assert_eq!(verify(stored(&state(&doc)), &after), Err(Unfaithful::StateVector));
         let garbage = Bytes::from_static(&[1, 2, 3]);
-        assert!(matches!(verify(&stored(&after), &garbage), Err(Unfaithful::Invalid(_))));
+        assert!(matches!(verify(stored(&after), &garbage), Err(Unfaithful::Invalid(_))));
     }
 }

@@ -130,6 +130,13 @@ pub(crate) const AWARENESS_ROOM_BYTES_MAX: usize = 4 << 20;
 /// Clients that have gone and that not every member of the y-websocket door was told of, in one room.
 pub(crate) const AWARENESS_GONE_MAX: usize = 1024;
 
+/// First pause of all compaction after a failure that is no document's (a process cannot be started, the disk fails);
+/// doubled up to [`COMPACT_PAUSE_MAX`].
+pub(crate) const COMPACT_PAUSE_MIN: Duration = Duration::from_secs(1);
+
+/// Longest pause of compaction: how rarely a failure that lasts is tried and told again.
+pub(crate) const COMPACT_PAUSE_MAX: Duration = Duration::from_secs(600);
+
 /// Materializer processes. One core's worth beside the relay's own work.
 pub(crate) const MATERIALIZERS_MAX: usize = 2;
 

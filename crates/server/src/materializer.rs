@@ -19,13 +19,19 @@ const COMPACT: u64 = 1;
 const DONE: u64 = 0;
 const FAILED: u64 = 1;
 
-/// What a process is asked: the state after these updates, as one update.
-fn write_request(updates: &[Bytes]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(updates.iter().map(|update| update.len() + 4).sum::<usize>() + 8);
-    write_uint(&mut out, COMPACT);
-    write_uint(&mut out, u64::try_from(updates.len()).unwrap_or(u64::MAX));
-    updates.iter().for_each(|update| write_buffer(&mut out, update));
-    out
+/// What a process is asked, part by part: the state after these updates, as one update. The updates are not copied.
+fn request(updates: &[Bytes]) -> impl Iterator<Item = Bytes> {
+    let number =
+        |number: usize, out: &mut Vec<u8>| write_uint(out, u64::try_from(number).unwrap_or(u64::MAX));
+    let mut head = Vec::new();
+    write_uint(&mut head, COMPACT);
+    number(updates.len(), &mut head);
+    let rest = updates.iter().flat_map(move |update| {
+        let mut length = Vec::new();
+        number(update.len(), &mut length);
+        [Bytes::from(length), update.clone()]
+    });
+    std::iter::once(Bytes::from(head)).chain(rest)
 }
 
 fn read_request(frame: &[u8]) -> Result<Vec<&[u8]>, ReadError> {
@@ -104,7 +110,10 @@ mod tests {
     #[test]
     fn requests_and_answers_read_back() {
         let updates = [Bytes::from_static(b"one"), Bytes::new(), Bytes::from_static(b"three")];
-        assert_eq!(read_request(&write_request(&updates)), Ok(updates.iter().map(|u| &u[..]).collect()));
+        assert_eq!(
+            read_request(&request(&updates).collect::<Vec<_>>().concat()),
+            Ok(updates.iter().map(|u| &u[..]).collect())
+        );
         for answer in [Ok(b"snapshot".to_vec()), Err("why".to_owned())] {
             let back = read_answer(&write_answer(&answer).into()).unwrap();
             assert_eq!(back.map(|bytes| bytes.to_vec()), answer);

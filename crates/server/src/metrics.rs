@@ -34,6 +34,8 @@ pub(crate) struct Metrics {
     pub(crate) materializer_restarts: Counter,
     /// Snapshots that were verified and taken.
     pub(crate) compactions: Counter,
+    /// Compactions that failed for reasons that are no document's, and are tried again.
+    pub(crate) compactions_failed: Counter,
     /// Documents put in quarantine since the start.
     pub(crate) quarantined: Gauge,
     /// One for each code, in the order of [`Code::ALL`].
@@ -77,6 +79,10 @@ impl Metrics {
                 "Materializer processes replaced after a crash or timeout",
             ),
             compactions: counter("tidewell_compactions_total", "Snapshots verified and taken"),
+            compactions_failed: counter(
+                "tidewell_compactions_failed_total",
+                "Compactions that failed and are tried again",
+            ),
             quarantined: gauge("tidewell_quarantined", "Documents in quarantine"),
             refusals: Code::ALL.iter().map(refusals).collect(),
             handle,

@@ -101,17 +101,22 @@ impl Rooms {
         let _ = done.send(answer);
     }
 
-    /// Evicts rooms that nobody needs; answers with those that are to be compacted.
-    pub(crate) fn sweep(&self, now: Instant) -> Vec<Arc<RoomHandle>> {
+    /// The rooms that are to be compacted now.
+    pub(crate) fn start_compactions(&self, now: Instant) -> Vec<Arc<RoomHandle>> {
+        let entries = self.shared.entries.lock();
+        let rooms = entries.values().filter_map(|entry| match entry {
+            Entry::Ready(room) => Some(room),
+            Entry::Loading(_) => None,
+        });
+        rooms.filter(|room| room.start_compaction(now)).cloned().collect()
+    }
+
+    /// Evicts rooms that nobody needs.
+    pub(crate) fn sweep(&self, now: Instant) {
         let mut entries = self.shared.entries.lock();
         let before = entries.len();
-        let mut to_compact = Vec::new();
         entries.retain(|_, entry| {
             let Entry::Ready(room) = entry else { return true };
-            if room.start_compaction(now) {
-                to_compact.push(room.clone());
-                return true;
-            }
             room.drop_old_catch_up(now);
             !room.evict(now)
         });
@@ -120,7 +125,6 @@ impl Rooms {
             entries.shrink_to_fit();
         }
         self.shared.metrics.rooms.decrement(u32::try_from(evicted).unwrap_or(u32::MAX));
-        to_compact
     }
 }
 

@@ -209,9 +209,12 @@ async fn keep_house(relay: Arc<Relay>, compactor: Arc<Compactor>, checkpointer: 
     loop {
         tokio::select! {
             _ = sweep.tick() => {
-                for room in relay.rooms.sweep(Instant::now()) {
+                let now = Instant::now();
+                let due = if compactor.is_paused(now) { Vec::new() } else { relay.rooms.start_compactions(now) };
+                for room in due {
                     tokio::spawn(compactor.clone().compact(room));
                 }
+                relay.rooms.sweep(now);
                 relay.metrics.upkeep();
             }
             _ = checkpoint.tick() => {

@@ -1,6 +1,6 @@
 //! The processes, seen from the relay.
 
-use super::{frame_bytes, frame_head, read_answer, write_request};
+use super::{frame_bytes, frame_head, read_answer, request};
 use crate::limits::{MATERIALIZER_FRAME_BYTES_MAX, MATERIALIZER_IDLE, MATERIALIZER_TIME, MATERIALIZERS_MAX};
 use crate::metrics::Metrics;
 use bytes::Bytes;
@@ -12,9 +12,9 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
 /// What is started.
@@ -87,6 +87,9 @@ struct Shared {
     metrics: Arc<Metrics>,
 }
 
+/// The right to use one process.
+pub(crate) struct Turn<'a>(#[expect(dead_code, reason = "it ends with the turn")] SemaphorePermit<'a>);
+
 /// One process that waits for a request. It is killed when this is dropped.
 struct Process {
     child: Child,
@@ -105,27 +108,30 @@ impl Pool {
         Pool { shared: Arc::new(Shared { program, time_max, permits, idle, metrics }) }
     }
 
+    /// Waits until a document may be compacted: whoever has no turn yet should not hold one in memory.
+    pub(crate) async fn turn(&self) -> Result<Turn<'_>, CompactError> {
+        self.shared.permits.acquire().await.map(Turn).map_err(|_| CompactError::Ending)
+    }
+
     /// The state after `updates`, as one update, not yet verified by us.
-    pub(crate) async fn compact(&self, updates: &[Bytes]) -> Result<Bytes, CompactError> {
-        let request = write_request(updates);
-        if request.len() > MATERIALIZER_FRAME_BYTES_MAX {
+    pub(crate) async fn compact(&self, _: &Turn<'_>, updates: &[Bytes]) -> Result<Bytes, CompactError> {
+        if request(updates).map(|part| part.len()).sum::<usize>() > MATERIALIZER_FRAME_BYTES_MAX {
             return Err(CompactError::TooLarge);
         }
-        let _permit = self.shared.permits.acquire().await.map_err(|_| CompactError::Ending)?;
         // A process can die for other reasons than this request (an operator, a lack of memory): only the
         // second death in a row, of a fresh process, is the document's.
-        match self.ask(&request).await {
-            Err(CompactError::Died(_) | CompactError::Timeout) => self.ask(&request).await,
+        match self.ask(updates).await {
+            Err(CompactError::Died(_) | CompactError::Timeout) => self.ask(updates).await,
             answer => answer,
         }
     }
 
-    async fn ask(&self, request: &[u8]) -> Result<Bytes, CompactError> {
+    async fn ask(&self, updates: &[Bytes]) -> Result<Bytes, CompactError> {
         let mut process = match self.take_idle() {
             Some(process) => process,
             None => Process::start(&self.shared.program).map_err(CompactError::Spawn)?,
         };
-        let answer = match timeout(self.shared.time_max, process.ask(request)).await {
+        let answer = match timeout(self.shared.time_max, process.ask(updates)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
                 self.shared.metrics.materializer_restarts.increment(1);
@@ -174,10 +180,14 @@ impl Process {
         Ok(Process { child, input, output, idle_since: Instant::now() })
     }
 
-    async fn ask(&mut self, request: &[u8]) -> io::Result<Result<Bytes, String>> {
-        self.input.write_all(&frame_head(request.len())?).await?;
-        self.input.write_all(request).await?;
-        self.input.flush().await?;
+    async fn ask(&mut self, updates: &[Bytes]) -> io::Result<Result<Bytes, String>> {
+        let mut input = BufWriter::new(&mut self.input);
+        let bytes = request(updates).map(|part| part.len()).sum();
+        input.write_all(&frame_head(bytes)?).await?;
+        for part in request(updates) {
+            input.write_all(&part).await?;
+        }
+        input.flush().await?;
         let mut head = [0; 4];
         self.output.read_exact(&mut head).await?;
         let mut answer = vec![0; frame_bytes(head, MATERIALIZER_FRAME_BYTES_MAX)?];
@@ -207,7 +217,9 @@ mod tests {
 
     async fn outcome(path: &str, arguments: &[&str], time_max: Duration) -> CompactError {
         let updates = [Bytes::from_static(&[0, 0])];
-        pool(path, arguments, time_max).compact(&updates).await.unwrap_err()
+        let pool = pool(path, arguments, time_max);
+        let turn = pool.turn().await.unwrap();
+        pool.compact(&turn, &updates).await.unwrap_err()
     }
 
     #[tokio::test]

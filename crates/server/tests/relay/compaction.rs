@@ -66,6 +66,21 @@ async fn a_cursor_older_than_the_history_gets_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_a_materializer_sync_goes_on_and_compaction_once_there_is_one() {
+    let (folder, data) = data();
+    let path = folder.path().join("materializer");
+    let relay = Relay::start_with(&data, &["--materializer", path.to_str().unwrap()]);
+    let author = Author::new(1);
+    type_letters(&relay, "a/doc", &author, 520).await;
+    relay.wait_until(|relay| relay.figure("tidewell_compactions_failed_total") > 1.0);
+    assert_eq!(relay.figure("tidewell_quarantined"), 0.0);
+    assert_eq!(text_of(&relay, "a/doc").await, author.text());
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_tidewell"), &path).unwrap();
+    relay.wait_until(|relay| relay.figure("tidewell_compactions_total") > 0.0);
+    assert_eq!(text_of(&relay, "a/doc").await, author.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_document_that_breaks_the_materializer_is_quarantined_and_its_sync_goes_on() {
     let (_folder, data) = data();
     let relay = Relay::start_with(&data, &["--materializer", "/bin/false"]);
