@@ -250,7 +250,8 @@ impl Replica {
         let (result, update) = {
             let mut transaction = self.doc.transact_mut();
             let result = edit(&mut transaction);
-            let update = Bytes::from(transaction.encode_update_v1());
+            // Copied: yrs encodes into a kilobyte, which the outbox would keep for every letter that is typed.
+            let update = Bytes::copy_from_slice(&transaction.encode_update_v1());
             transaction.commit();
             note(&mut self.touched, &transaction);
             (result, update)
