@@ -222,10 +222,10 @@ impl Core {
     }
 
     /// Takes note of everything that changed since the last call.
-    pub(crate) fn take_note(&mut self, id: u32, is_own: bool) {
+    pub(crate) fn take_note(&mut self, id: u32) {
         let Core { client, documents } = self;
         if let Some(document) = documents.get_mut(id) {
-            client.with(ReplicaId(id), |replica| document.take_note(replica, is_own));
+            client.with(ReplicaId(id), |replica| document.take_note(replica));
         }
     }
 }

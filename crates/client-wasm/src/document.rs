@@ -5,7 +5,7 @@ use crate::shared_value::SharedValues;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use tidewell_sync_core::draft::{Draft, PlainTexts};
+use tidewell_sync_core::draft::Draft;
 use tidewell_sync_core::path::Kind;
 use tidewell_sync_core::replica::Replica;
 use wasm_bindgen::JsValue;
@@ -13,7 +13,6 @@ use wasm_bindgen::JsValue;
 /// Drafts, values and watches of one document.
 pub(crate) struct Document {
     pub(crate) draft: Draft,
-    pub(crate) plain_texts: PlainTexts,
     pub(crate) values: SharedValues,
     /// The whole document's value, until something changes.
     pub(crate) value: Option<JsValue>,
@@ -35,7 +34,6 @@ impl Document {
     pub(crate) fn new(counter_key: &str) -> Self {
         Document {
             draft: Draft::new(counter_key),
-            plain_texts: PlainTexts::default(),
             values: SharedValues::default(),
             value: None,
             declared: Vec::new(),
@@ -44,16 +42,13 @@ impl Document {
         }
     }
 
-    /// Takes note of what has changed in the document. What the draft itself wrote it already knows of.
-    pub(crate) fn take_note(&mut self, replica: &mut Replica, is_own: bool) {
+    /// Takes note of what has changed in the document.
+    pub(crate) fn take_note(&mut self, replica: &mut Replica) {
         let touched = replica.take_touched();
         if touched.is_empty() {
             return;
         }
         self.value = None;
         self.values.changed(&touched);
-        if !is_own {
-            touched.iter().for_each(|id| self.plain_texts.changed(id));
-        }
     }
 }

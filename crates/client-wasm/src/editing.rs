@@ -129,14 +129,11 @@ impl Core {
 
     /// Writes the draft into the document as one transaction; it counts as `edits`.
     pub fn commit(&mut self, id: u32, now_ms: f64, edits: u32) {
-        self.take_note(id, false);
         let Core { client, documents } = self;
-        let Some(Document { draft, plain_texts, .. }) = documents.get_mut(id) else { return };
+        let Some(Document { draft, .. }) = documents.get_mut(id) else { return };
         if !draft.is_empty() {
-            client.with(ReplicaId(id), |replica| {
-                replica.edit(now_ms as u64, edits, |tx| draft.apply(tx, plain_texts));
-            });
-            self.take_note(id, true);
+            client.with(ReplicaId(id), |replica| replica.write(now_ms as u64, edits, draft));
+            self.take_note(id);
         }
     }
 

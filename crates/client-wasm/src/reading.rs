@@ -77,7 +77,7 @@ impl Core {
     /// # Errors
     /// `closed`.
     pub fn value(&mut self, id: u32) -> Result<JsValue, JsValue> {
-        self.take_note(id, false);
+        self.take_note(id);
         let Core { client, documents } = self;
         let (Some(replica), Some(document)) = (client.replica(ReplicaId(id)), documents.get_mut(id)) else {
             return Err(fail(Code::Closed));
@@ -115,7 +115,7 @@ impl Core {
     /// # Errors
     /// `invalid_path`, `closed`.
     pub fn read(&mut self, id: u32, path: &JsValue) -> Result<JsValue, JsValue> {
-        self.take_note(id, false);
+        self.take_note(id);
         let path = path_from_js(path).map_err(fail)?;
         let Core { client, documents } = self;
         let (Some(replica), Some(document)) = (client.replica(ReplicaId(id)), documents.get_mut(id)) else {

@@ -10,7 +10,6 @@ mod pieces;
 mod read;
 mod text;
 
-pub use apply::PlainTexts;
 pub use new_value::NewValue;
 
 use crate::code::Code;

@@ -8,6 +8,7 @@
 
 pub mod admission;
 pub mod awareness;
+mod caret;
 pub mod client;
 pub mod client_map;
 pub mod code;

@@ -10,8 +10,10 @@ use outbox::Outbox;
 pub use outbox::{AdoptedRow, OutboxRow, RowId, Unsent};
 
 use crate::admission::{Admission, Admitted};
+use crate::caret::{Edits, Typing};
 use crate::code::Code;
 use crate::document_name::DocumentName;
+use crate::draft::Draft;
 use crate::limits::{HELD_BYTES_MAX, PIECE_BYTES_MAX, UPDATE_BYTES_MAX};
 use crate::protocol::{Access, ClientMessage, Cursor, Position, Resume};
 use crate::state_vector::StateVector;
@@ -143,6 +145,8 @@ pub struct Replica {
     effects: Vec<ReplicaEffect>,
     /// Shared types that changed, for whoever keeps values of them.
     touched: Option<HashSet<BranchID>>,
+    /// Where this device types.
+    pub(crate) typing: Typing,
 }
 
 fn note(touched: &mut Option<HashSet<BranchID>>, transaction: &TransactionMut<'_>) {
@@ -171,6 +175,7 @@ impl Replica {
             through: None,
             effects: Vec::new(),
             touched: None,
+            typing: Typing::default(),
         }
     }
 
@@ -247,9 +252,28 @@ impl Replica {
     /// `edit` must check before it writes: what no relay would take (too large, nested too deeply, a kind
     /// of content that not everybody can read) is kept, and refuses the document from there on.
     pub fn edit<T>(&mut self, now_ms: u64, edits: u32, edit: impl FnOnce(&mut TransactionMut<'_>) -> T) -> T {
+        self.edit_known(now_ms, edits, |transaction, edits| {
+            edits.elsewhere();
+            edit(transaction)
+        })
+    }
+
+    /// Writes a draft in one transaction and puts it into the outbox. The draft is empty afterwards.
+    pub fn write(&mut self, now_ms: u64, edits: u32, draft: &mut Draft) {
+        self.edit_known(now_ms, edits, |transaction, edits| draft.apply(transaction, edits));
+    }
+
+    fn edit_known<T>(
+        &mut self,
+        now_ms: u64,
+        edits: u32,
+        edit: impl FnOnce(&mut TransactionMut<'_>, &mut Edits<'_>) -> T,
+    ) -> T {
         let (result, update) = {
+            let client = self.doc.client_id().get();
             let mut transaction = self.doc.transact_mut();
-            let result = edit(&mut transaction);
+            let mut known = Edits::new(&mut self.typing, &self.admitted, client);
+            let result = edit(&mut transaction, &mut known);
             // Copied: yrs encodes into a kilobyte, which the outbox would keep for every letter that is typed.
             let update = Bytes::copy_from_slice(&transaction.encode_update_v1());
             transaction.commit();
@@ -267,6 +291,8 @@ impl Replica {
             true => Err(InvalidUpdate::TooLarge),
             false => self.admitted.admit(&update),
         };
+        self.typing.note(&update);
+        self.typing.learn(&update, &self.admitted);
         let is_refused = admission.is_err() || matches!(self.link, Link::Refused(_));
         debug_assert!(
             is_refused || admission.as_ref().is_ok_and(Admission::is_complete),
@@ -280,6 +306,7 @@ impl Replica {
         if let Err(invalid) = admission {
             // yrs cannot roll back, and the relay would send the whole connection away for it, again and
             // again. So it is kept, and never sent.
+            self.typing.lost();
             self.refused(invalid.code());
         }
         self.pump();
@@ -333,7 +360,7 @@ impl Replica {
     fn take(&mut self, update: &Bytes) -> Result<Vec<Id>, Code> {
         let admission = self.admitted.admit(update).map_err(|invalid| invalid.code())?;
         for piece in &admission.pieces {
-            self.apply(piece)?;
+            self.apply(piece).inspect_err(|_| self.typing.lost())?;
         }
         if !admission.pieces.is_empty() {
             self.effects.push(ReplicaEffect::Changed);
@@ -348,6 +375,9 @@ impl Replica {
         transaction.apply_update(update).map_err(|_| Code::InvalidUpdate)?;
         transaction.commit();
         note(&mut self.touched, &transaction);
+        let changed = transaction.changed_parent_types();
+        self.typing.changed(|text| changed.iter().any(|branch| branch.id() == *text));
+        self.typing.note(piece);
         Ok(())
     }
 

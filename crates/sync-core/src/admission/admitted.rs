@@ -114,6 +114,11 @@ impl Admitted {
         id.clock < self.clock(id.client)
     }
 
+    /// True when this ID is known to be deleted.
+    pub(crate) fn has_deleted(&self, id: Id) -> bool {
+        self.clients.get(id.client).is_some_and(|known| known.deleted.contains(id.clock))
+    }
+
     /// True when nothing was ever admitted.
     pub fn is_empty(&self) -> bool {
         self.clients.is_empty()

@@ -2,32 +2,16 @@
 
 use super::pieces::Piece;
 use super::{Cell, Content, Draft, Node, text};
-use std::collections::HashMap;
+use crate::caret::Edits;
 use yrs::branch::BranchPtr;
 use yrs::{
     Any, Array, ArrayPrelim, ArrayRef, BranchID, Map, MapPrelim, MapRef, TextPrelim, TextRef, TransactionMut,
     WriteTxn,
 };
 
-/// What is known of texts between drafts: which have no formats.
-#[derive(Debug, Default)]
-pub struct PlainTexts(HashMap<BranchID, bool>);
-
-impl PlainTexts {
-    /// A text was changed by someone else, who may have put formats on it.
-    pub fn changed(&mut self, text: &BranchID) {
-        self.0.remove(text);
-    }
-
-    /// Everything may have changed.
-    pub fn clear(&mut self) {
-        self.0.clear();
-    }
-}
-
 impl Draft {
-    /// Writes everything in one transaction and is empty afterwards.
-    pub fn apply(&mut self, tx: &mut TransactionMut<'_>, plain_texts: &mut PlainTexts) {
+    /// Writes everything and is empty afterwards.
+    pub(crate) fn apply(&mut self, tx: &mut TransactionMut<'_>, edits: &mut Edits<'_>) {
         let nodes = std::mem::take(&mut self.nodes);
         self.clear();
         for node in &nodes {
@@ -48,26 +32,16 @@ impl Draft {
                     _ => continue,
                 },
             };
-            write(&nodes, node, branch, tx, plain_texts);
+            write(&nodes, node, branch, tx, edits);
         }
     }
 }
 
-fn write(
-    nodes: &[Node],
-    node: &Node,
-    branch: BranchPtr,
-    tx: &mut TransactionMut<'_>,
-    plain_texts: &mut PlainTexts,
-) {
+fn write(nodes: &[Node], node: &Node, branch: BranchPtr, tx: &mut TransactionMut<'_>, edits: &mut Edits<'_>) {
     match &node.content {
         Content::Text(pieces) => {
             let shared = TextRef::from(branch);
-            let is_plain = *plain_texts.0.entry(branch.id()).or_insert_with(|| text::is_plain(&shared, tx));
-            text::apply(pieces, &shared, tx, is_plain);
-            if is_plain && text::has_formats(pieces) {
-                plain_texts.0.insert(branch.id(), false);
-            }
+            text::apply(pieces, &shared, branch.id(), tx, edits);
         }
         Content::List(pieces) => {
             let shared = ArrayRef::from(branch);
@@ -82,7 +56,7 @@ fn write(
                         index += range.end - range.start;
                     }
                     Piece::Insert(cells) => {
-                        index += insert_cells(nodes, cells, &shared, index, tx, plain_texts);
+                        index += insert_cells(nodes, cells, &shared, index, tx, edits);
                     }
                 }
             }
@@ -109,7 +83,7 @@ fn write(
                                 branch_of(&shared.insert(tx, key.clone(), MapPrelim::default()))
                             }
                         };
-                        write(nodes, node, made, tx, plain_texts);
+                        write(nodes, node, made, tx, edits);
                     }
                 }
             }
@@ -124,7 +98,7 @@ fn insert_cells(
     list: &ArrayRef,
     index: u32,
     tx: &mut TransactionMut<'_>,
-    plain_texts: &mut PlainTexts,
+    edits: &mut Edits<'_>,
 ) -> u32 {
     let mut inserted = 0;
     let mut run: Vec<Any> = Vec::new();
@@ -141,7 +115,7 @@ fn insert_cells(
                     Content::Map(_) => branch_of(&list.insert(tx, at, MapPrelim::default())),
                 };
                 inserted += 1;
-                write(nodes, node, made, tx, plain_texts);
+                write(nodes, node, made, tx, edits);
             }
         }
     }

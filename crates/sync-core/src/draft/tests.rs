@@ -1,17 +1,26 @@
 use super::*;
-use crate::replica::new_doc;
+use crate::document_name::DocumentName;
+use crate::replica::{Persist, Replica, ReplicaEffect};
 use crate::value;
+use bytes::Bytes;
 use proptest::prelude::*;
-use yrs::{Doc, GetString, Text, Transact, WriteTxn};
+use yrs::{GetString, Text, Transact, WriteTxn};
 
 fn draft() -> Draft {
     Draft::new("a")
 }
 
-fn apply(doc: &Doc, draft: &mut Draft, plain: &mut PlainTexts) -> Vec<u8> {
-    let mut tx = doc.transact_mut();
-    draft.apply(&mut tx, plain);
-    tx.encode_update_v1()
+fn replica(client_id: u64) -> Replica {
+    Replica::new(DocumentName::parse("a/b").expect("a name"), 0, client_id)
+}
+
+/// The update that the draft makes.
+fn apply(replica: &mut Replica, draft: &mut Draft) -> Option<Bytes> {
+    replica.write(0, 1, draft);
+    replica.drain().into_iter().find_map(|effect| match effect {
+        ReplicaEffect::Persist(Persist::Edit(row)) => Some(row.update),
+        _ => None,
+    })
 }
 
 fn units(text: &str) -> Vec<u16> {
@@ -48,8 +57,8 @@ proptest! {
     fn dr1_a_text_reads_the_same_in_the_draft_as_after_it_and_as_edits_one_by_one(
         edits in proptest::collection::vec(edit(), 1..60), formats in any::<bool>(),
     ) {
-        let (doc, path) = (new_doc(1), Path::root("t"));
-        let (mut draft, mut plain) = (draft(), PlainTexts::default());
+        let (mut replica, path, mut draft) = (replica(1), Path::root("t"), draft());
+        let doc = replica.doc().clone();
         let mut model: Vec<u16> = Vec::new();
         let mut updates = Vec::new();
         for edit in &edits {
@@ -75,7 +84,7 @@ proptest! {
                 }
                 Edit::Turn => {
                     drop(tx);
-                    updates.push(apply(&doc, &mut draft, &mut plain));
+                    updates.extend(apply(&mut replica, &mut draft));
                     let text = doc.transact().get_text("t").map(|text| text.get_string(&doc.transact()));
                     prop_assert_eq!(units(&text.unwrap_or_default()), model.clone());
                     continue;
@@ -85,10 +94,10 @@ proptest! {
             let read = draft.value(&tx, &path).expect("there");
             prop_assert_eq!(read.unwrap_or(Any::from("")), Any::from(String::from_utf16_lossy(&model)));
         }
-        updates.push(apply(&doc, &mut draft, &mut plain));
-        let mut replica = crate::admission::Admitted::new();
+        updates.extend(apply(&mut replica, &mut draft));
+        let mut admitted = crate::admission::Admitted::new();
         for update in updates {
-            prop_assert!(replica.admit(&update.into()).expect("valid").is_complete());
+            prop_assert!(admitted.admit(&update).expect("valid").is_complete());
         }
     }
 
@@ -96,8 +105,8 @@ proptest! {
     fn dr2_lists_and_maps_read_the_same_in_the_draft_as_after_it(
         steps in proptest::collection::vec((0u8..8, any::<u16>(), 0i64..100), 1..50),
     ) {
-        let (doc, list) = (new_doc(1), Path::root("l"));
-        let (mut draft, mut plain) = (draft(), PlainTexts::default());
+        let (mut replica, list, mut draft) = (replica(1), Path::root("l"), draft());
+        let doc = replica.doc().clone();
         for (kind, at, number) in steps {
             let tx = doc.transact();
             let len = draft.len(&tx, &list, Kind::List).expect("a list");
@@ -116,7 +125,7 @@ proptest! {
                 _ => {
                     let before = draft.value(&tx, &list);
                     drop(tx);
-                    apply(&doc, &mut draft, &mut plain);
+                    apply(&mut replica, &mut draft);
                     let after = value::document(&doc.transact()).remove("l");
                     let empty = Some(Any::Array([].into()));
                     prop_assert_eq!(before.expect("a list").or(empty.clone()), after.or(empty));
@@ -128,12 +137,12 @@ proptest! {
 
 #[test]
 fn dr3_what_lies_outside_or_is_of_another_type_is_refused_and_leaves_nothing() {
-    let doc = new_doc(1);
-    let (mut draft, mut plain) = (draft(), PlainTexts::default());
+    let (mut replica, mut draft) = (replica(1), draft());
+    let doc = replica.doc().clone();
     let (text, map) = (Path::root("t"), Path::root("m"));
     draft.text_insert(&doc.transact(), &text, 0, "ab", None).expect("in range");
     draft.map_set(&doc.transact(), &map, "k", NewValue::Plain(Any::Null)).expect("a map");
-    apply(&doc, &mut draft, &mut plain);
+    apply(&mut replica, &mut draft);
     let tx = doc.transact();
     assert_eq!(draft.text_insert(&tx, &text, 3, "x", None), Err(Code::InvalidRange));
     assert_eq!(draft.text_delete(&tx, &text, 1, 2), Err(Code::InvalidRange));
@@ -150,8 +159,8 @@ fn dr3_what_lies_outside_or_is_of_another_type_is_refused_and_leaves_nothing() {
 
 #[test]
 fn dr4_values_nested_too_deeply_or_too_large_are_refused() {
-    let doc = new_doc(1);
-    let mut draft = draft();
+    let (replica, mut draft) = (replica(1), draft());
+    let doc = replica.doc();
     let nest = |depth| (0..depth).fold(Any::Null, |value, _| Any::Array([value].into()));
     let set = |draft: &mut Draft, value| draft.map_set(&doc.transact(), &Path::root("m"), "k", value);
     assert_eq!(set(&mut draft, NewValue::Plain(nest(64))), Ok(()));
@@ -166,39 +175,36 @@ fn dr4_values_nested_too_deeply_or_too_large_are_refused() {
 
 #[test]
 fn dr5_counters_of_two_writers_add_up_and_grow_by_writers_not_by_openings() {
-    let (a, b) = (new_doc(1), new_doc(2));
+    let (mut a, mut b) = (replica(1), replica(2));
     let path = Path::root("likes");
     for opening in 0..10 {
-        for (doc, key) in [(&a, "a"), (&b, "b")] {
-            let (mut draft, mut plain) = (Draft::new(key), PlainTexts::default());
+        for (replica, key) in [(&mut a, "a"), (&mut b, "b")] {
+            let (mut draft, doc) = (Draft::new(key), replica.doc().clone());
             draft.counter_add(&doc.transact(), &path, opening).expect("a counter");
             draft.counter_add(&doc.transact(), &path, -1).expect("a counter");
-            apply(doc, &mut draft, &mut plain);
+            apply(replica, &mut draft);
         }
     }
-    let update = b.transact().encode_diff_v1(&yrs::StateVector::default());
-    let update = <yrs::Update as yrs::updates::decoder::Decode>::decode_v1(&update).expect("own");
-    a.transact_mut().apply_update(update).expect("own");
-    let tx = a.transact();
+    a.sibling_edit(&b.encode()).expect("valid");
+    let tx = a.doc().transact();
     assert_eq!(value::document(&tx).get("likes"), Some(&Any::from(70i64)));
     assert_eq!(tx.get_map("likes").map(|map| map.len(&tx)), Some(2));
 }
 
 #[test]
 fn dr6_typed_text_takes_the_formats_before_it() {
-    let doc = new_doc(1);
-    {
-        let mut tx = doc.transact_mut();
+    let (mut replica, mut draft, path) = (replica(1), draft(), Path::root("t"));
+    replica.edit(0, 1, |tx| {
         let text = tx.get_or_insert_text("t");
         let bold = Attrs::from([("bold".into(), Any::Bool(true))]);
-        text.insert_with_attributes(&mut tx, 0, "bold", bold);
-        text.insert_with_attributes(&mut tx, 4, " plain", Attrs::new());
-    }
-    let (mut draft, mut plain, path) = (draft(), PlainTexts::default(), Path::root("t"));
+        text.insert_with_attributes(tx, 0, "bold", bold);
+        text.insert_with_attributes(tx, 4, " plain", Attrs::new());
+    });
+    let doc = replica.doc().clone();
     for (at, text) in [(2, "x"), (4, "y"), (8, "z"), (10, "!")] {
         draft.text_insert(&doc.transact(), &path, at, text, None).expect("in range");
     }
-    apply(&doc, &mut draft, &mut plain);
+    apply(&mut replica, &mut draft);
     let tx = doc.transact();
     let text = tx.get_text("t").expect("there");
     let parts: Vec<_> = text.diff(&tx, yrs::types::text::YChange::identity);

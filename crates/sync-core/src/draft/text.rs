@@ -1,11 +1,11 @@
 //! A text within a draft.
 
 use super::pieces::{Chunk, Piece, Pieces};
-use std::collections::HashMap;
+use crate::caret::Edits;
 use std::sync::Arc;
 use yrs::types::text::YChange;
 use yrs::types::{Attrs, Delta};
-use yrs::{Any, Out, ReadTxn, Text, TextRef, TransactionMut};
+use yrs::{Any, BranchID, Out, ReadTxn, Text, TextRef, TransactionMut};
 
 /// A run of text, or one embedded value, on its way in.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +37,18 @@ impl TextChunk {
 
     pub(super) fn embed(value: Any, formats: Option<Attrs>) -> Self {
         TextChunk { content: Content::Embed(value), formats, changed: Attrs::new() }
+    }
+
+    /// The text, if it takes the formats before it. In a plain document those are none.
+    fn typed(&self, is_plain: bool) -> Option<&str> {
+        let takes_those_before = match &self.formats {
+            None => true,
+            Some(formats) => is_plain && formats.is_empty(),
+        };
+        match &self.content {
+            Content::Text(text, _) if takes_those_before && self.changed.is_empty() => Some(text),
+            _ => None,
+        }
     }
 }
 
@@ -123,13 +135,20 @@ pub(super) fn reformat(piece: &mut Piece<TextChunk, Reformat>, formats: &Attrs) 
     there.extend(formats.iter().map(|(key, value)| (key.clone(), value.clone())));
 }
 
-/// Writes the draft of a text into it. `is_plain` says that the text has no formats.
-pub(super) fn apply(pieces: &TextPieces, text: &TextRef, tx: &mut TransactionMut<'_>, is_plain: bool) {
+/// Writes the draft of a text into it.
+pub(super) fn apply(
+    pieces: &TextPieces,
+    text: &TextRef,
+    id: BranchID,
+    tx: &mut TransactionMut<'_>,
+    edits: &mut Edits<'_>,
+) {
     let steps = steps(pieces);
     let changes = steps.iter().filter(|step| !matches!(step, Step::Keep(_, None))).count();
     // One walk for all changes. It gives inserted text no formats where none are named, and must not be
     // used where it could stand between some.
-    if changes > 2 && is_plain && steps.iter().all(Step::is_plain) {
+    if changes > 2 && edits.is_plain() && steps.iter().all(Step::is_plain) {
+        edits.elsewhere();
         text.apply_delta(tx, steps.into_iter().map(Step::into_delta));
         return;
     }
@@ -138,14 +157,25 @@ pub(super) fn apply(pieces: &TextPieces, text: &TextRef, tx: &mut TransactionMut
         match step {
             Step::Keep(len, formats) => {
                 if let Some(formats) = formats {
+                    edits.elsewhere();
                     text.format(tx, index, len, formats.clone());
                 }
                 index += len;
             }
-            Step::Delete(len) => text.remove_range(tx, index, len),
+            Step::Delete(len) => {
+                if !edits.delete(tx, &id, index, len) {
+                    text.remove_range(tx, index, len);
+                    edits.deleted(&id, index, len);
+                }
+            }
             Step::Insert(chunk) => {
-                insert(chunk, text, tx, index);
-                index += chunk.len();
+                let len = chunk.len();
+                let typed = chunk.typed(edits.is_plain());
+                if !typed.is_some_and(|typed| edits.insert(tx, &id, index, typed, len)) {
+                    insert(chunk, text, tx, index);
+                    edits.inserted(&id, index + len, len);
+                }
+                index += len;
             }
         }
     }
@@ -180,11 +210,7 @@ impl Step<'_> {
         match self {
             Step::Keep(_, formats) => formats.is_none(),
             Step::Delete(_) => true,
-            Step::Insert(chunk) => {
-                chunk.changed.is_empty()
-                    && chunk.formats.as_ref().is_none_or(HashMap::is_empty)
-                    && matches!(chunk.content, Content::Text(..))
-            }
+            Step::Insert(chunk) => chunk.typed(true).is_some(),
         }
     }
 
@@ -254,19 +280,4 @@ fn units_of(text: &TextRef, tx: &impl ReadTxn) -> Vec<Option<u16>> {
         }
     }
     units
-}
-
-/// True when a text has no formats, so that what is inserted into it has none.
-pub(super) fn is_plain(text: &TextRef, tx: &impl ReadTxn) -> bool {
-    text.diff(tx, YChange::identity).iter().all(|part| part.attributes.is_none())
-}
-
-/// True when the draft puts formats on the text.
-pub(super) fn has_formats(pieces: &TextPieces) -> bool {
-    pieces.iter().any(|piece| match piece {
-        Piece::Keep(_, formats) => !formats.is_empty(),
-        Piece::Insert(chunk) => {
-            !chunk.changed.is_empty() || chunk.formats.as_ref().is_some_and(|formats| !formats.is_empty())
-        }
-    })
 }

@@ -1,12 +1,12 @@
 //! One struct of an update: an item, a garbage-collected range, or a hole.
 
 use super::InvalidUpdate;
-use super::content::{Content, skip_content};
-use crate::lib0::Reader;
+use super::content::{Content, FORMAT, skip_content};
+use crate::lib0::{Reader, write_uint};
 use crate::limits::{CLIENT_ID_END, CLOCK_END, KEY_BYTES_MAX};
 
-const HAS_ORIGIN: u8 = 0x80;
-const HAS_RIGHT_ORIGIN: u8 = 0x40;
+pub(super) const HAS_ORIGIN: u8 = 0x80;
+pub(super) const HAS_RIGHT_ORIGIN: u8 = 0x40;
 const HAS_PARENT_SUB: u8 = 0x20;
 const KIND_BITS: u8 = 0x1f;
 pub(super) const GC: u8 = 0;
@@ -32,6 +32,11 @@ impl Id {
             return Err(InvalidUpdate::Clock);
         }
         Ok(Id { client, clock })
+    }
+
+    pub(super) fn write(self, out: &mut Vec<u8>) {
+        write_uint(out, self.client);
+        write_uint(out, u64::from(self.clock));
     }
 }
 
@@ -157,6 +162,11 @@ pub(super) fn read_key<'a>(reader: &mut Reader<'a>) -> Result<&'a str, InvalidUp
 }
 
 impl Item<'_> {
+    /// True when it changes a format of a text.
+    pub(crate) fn is_format(&self) -> bool {
+        self.info & KIND_BITS == FORMAT
+    }
+
     /// The info byte of the rest of this item after a cut: it has an origin, the unit before the cut.
     pub(super) fn rest_info(&self) -> u8 {
         self.info | HAS_ORIGIN

@@ -3,7 +3,7 @@
 use super::InvalidUpdate;
 use super::content::{ANY, DELETED, STRING, skip_any, utf16_len};
 use super::delete_set::Ranges;
-use super::structs::{GC, Item, SKIP, Struct, StructKind};
+use super::structs::{GC, HAS_ORIGIN, HAS_RIGHT_ORIGIN, Id, Item, SKIP, Struct, StructKind};
 use crate::lib0::{Reader, write_uint};
 
 /// Writes the head of a section.
@@ -11,6 +11,14 @@ pub(crate) fn write_section_head(out: &mut Vec<u8>, count: usize, client: u64, c
     write_uint(out, count as u64);
     write_uint(out, client);
     write_uint(out, u64::from(clock));
+}
+
+/// Writes an item of text between two units, but for the text.
+pub(crate) fn write_item_head(out: &mut Vec<u8>, left: Id, right: Option<Id>) {
+    let has_right = if right.is_some() { HAS_RIGHT_ORIGIN } else { 0 };
+    out.push(STRING | HAS_ORIGIN | has_right);
+    left.write(out);
+    right.into_iter().for_each(|id| id.write(out));
 }
 
 /// Writes one client's deleted ranges.
@@ -59,11 +67,9 @@ pub(crate) fn trimmed(client: u64, read: &Struct<'_>, offset: u32) -> Result<Vec
 /// What stands before the content of an item's rest after a cut.
 fn rest_head(client: u64, read: &Struct<'_>, item: &Item<'_>, offset: u32) -> Vec<u8> {
     let mut out = vec![item.rest_info()];
-    write_uint(&mut out, client);
-    write_uint(&mut out, u64::from(read.clock + offset - 1));
+    Id { client, clock: read.clock + offset - 1 }.write(&mut out);
     if let Some(right) = item.right_origin {
-        write_uint(&mut out, right.client);
-        write_uint(&mut out, u64::from(right.clock));
+        right.write(&mut out);
     }
     out
 }
