@@ -1,5 +1,6 @@
 // Pages that hold clients of the package: `globalThis.devices[name]` is `{ client, doc, errors }`.
 
+import assert from 'node:assert/strict'
 import { fileURLToPath } from 'node:url'
 
 import { startChromium } from './chromium.mjs'
@@ -48,6 +49,12 @@ export function until(page, check, argument, name = 'a') {
     { check: check.toString(), argument, name },
     { polling: 20 },
   )
+}
+
+/** Waits until `check`, which is asynchronous, answers true in the page: to `until` a promise is true. */
+export async function untilAnswered(page, check) {
+  const deadline = performance.now() + 60_000
+  while (!(await page.evaluate(check))) assert.ok(performance.now() < deadline, `never true: ${check}`)
 }
 
 /** Runs `action`, which gets a device and `argument`, in the page. */

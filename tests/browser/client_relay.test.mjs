@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
-import { on, openDevice, startPages, storeContent, until } from './client_page.mjs'
+import { on, openDevice, startPages, storeContent, until, untilAnswered } from './client_page.mjs'
 import { startRelay, temporaryFolder } from './relay.mjs'
 
 test('what one device types another one has, and saved(relay) resolves when the relay has it', async t => {
@@ -86,7 +86,7 @@ test('what is acknowledged is folded into few rows, and a start without network 
       await doc.saved('relay')
     }
   })
-  await page.waitForFunction(async () => {
+  await untilAnswered(page, async () => {
     const request = indexedDB.open('tidewell/default')
     await new Promise(resolve => request.addEventListener('success', resolve))
     const tx = request.result.transaction('received')

@@ -3,6 +3,7 @@ import { cp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 
+import { untilAnswered } from './client_page.mjs'
 import {
   AT_RELAY,
   CONNECTED,
@@ -333,7 +334,7 @@ test('a new build replaces the kept one at the visit after next, whole, with wha
   await visit()
   assert.equal(await build(), '2')
   // Only the last build is kept besides; older ones go once the new worker has taken over.
-  await page.waitForFunction(async () => (await caches.keys()).length === 2, undefined, { polling: 50 })
+  await untilAnswered(page, async () => (await caches.keys()).length === 2)
   await relay.kill()
   await page.reload()
   await a.shows('Written with the first build.')

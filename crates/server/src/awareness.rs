@@ -47,7 +47,8 @@ impl Awareness {
                         || (entry.clock == old.clock && entry.is_gone() && !old.is_gone());
                     let is_free = owner.is_none() && !entry.is_gone();
                     let is_owner = *owner == Some(member);
-                    if !is_free && !(is_owner && is_newer) {
+                    let is_taken = is_free || (is_owner && is_newer);
+                    if !is_taken {
                         continue;
                     }
                     (old.state.len(), is_owner)

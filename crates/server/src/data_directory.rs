@@ -92,6 +92,18 @@ impl DataDirectory {
         }
     }
 
+    /// Waits until the names of the directory and of what is in it are on the disk: a file that is synced is lost all
+    /// the same if its name is not.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()?;
+        for parent in self.path.canonicalize()?.ancestors().skip(1) {
+            // What belongs to somebody else may not be readable, and was there before us.
+            let Ok(parent) = File::open(parent) else { break };
+            let _ = parent.sync_all();
+        }
+        Ok(())
+    }
+
     /// Where the store's file lies.
     pub(crate) fn store_path(&self) -> PathBuf {
         self.path.join(STORE_FILE)

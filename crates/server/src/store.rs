@@ -40,6 +40,9 @@ pub enum OpenError {
     /// SQLite cannot open or read the file.
     #[error("the store cannot be opened: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// The names of its files cannot be made durable.
+    #[error("the data directory cannot be synced: {0}")]
+    Directory(#[from] std::io::Error),
     /// The file is a database of another program.
     #[error("the file is a database, but not a Tidewell store")]
     NotOurs,
@@ -91,6 +94,7 @@ impl Store {
             connection.query_row("SELECT value FROM meta WHERE key = 'lineage'", [], |row| row.get(0))?;
         let lineage = u64::try_from(lineage).map_err(|_| OpenError::NotOurs)?;
         recent::recover(&mut connection)?;
+        directory.sync()?;
         let recent = Recent::default();
         Ok(Store { connection, path, lineage, recent, recent_id: 0, settled_id: 0, settling: None })
     }

@@ -55,6 +55,8 @@ pub(crate) struct WriterQueue {
     filled: Condvar,
     /// Bytes admitted in all rooms and not yet committed.
     uncommitted_bytes: AtomicUsize,
+    /// Connections wait until it is less.
+    is_waited_for: AtomicBool,
     /// True while the last commit failed.
     is_failing: AtomicBool,
     /// Something was committed.
@@ -68,6 +70,7 @@ impl WriterQueue {
             queue: Mutex::default(),
             filled: Condvar::new(),
             uncommitted_bytes: AtomicUsize::new(0),
+            is_waited_for: AtomicBool::new(false),
             is_failing: AtomicBool::new(false),
             progress: Notify::new(),
             metrics,
@@ -103,9 +106,21 @@ impl WriterQueue {
         self.metrics.unacknowledged_bytes.increment(float(bytes));
     }
 
-    /// True when connections that have pushed are not to be read.
+    /// True when connections that have pushed are not to be read. They are nudged when that is over.
     pub(crate) fn is_full(&self) -> bool {
-        self.uncommitted_bytes.load(Ordering::Relaxed) > UNCOMMITTED_BYTES_TOTAL_MAX
+        let is_over_limit = || self.uncommitted_bytes.load(Ordering::SeqCst) > UNCOMMITTED_BYTES_TOTAL_MAX;
+        if !is_over_limit() {
+            return false;
+        }
+        self.is_waited_for.store(true, Ordering::SeqCst);
+        // It may have ended before anybody could know that it is waited for.
+        is_over_limit()
+    }
+
+    /// True, once, when those who wait are to be nudged.
+    fn takes_again(&self) -> bool {
+        let is_over_limit = self.uncommitted_bytes.load(Ordering::SeqCst) > UNCOMMITTED_BYTES_TOTAL_MAX;
+        !is_over_limit && self.is_waited_for.swap(false, Ordering::SeqCst)
     }
 
     /// True while commits fail.
@@ -125,7 +140,7 @@ impl WriterQueue {
     }
 
     fn committed(&self, bytes: usize) {
-        self.uncommitted_bytes.fetch_sub(bytes, Ordering::AcqRel);
+        self.uncommitted_bytes.fetch_sub(bytes, Ordering::SeqCst);
         self.metrics.unacknowledged_bytes.decrement(float(bytes));
         self.progress.notify_waiters();
     }
@@ -244,13 +259,12 @@ impl Writer {
             tracing::info!("the store can write again");
             self.retry_after = RETRY_AFTER_MIN;
         }
-        let was_full = self.queue.is_full();
         for Part { room, batch } in parts {
             let row_bytes = batch.update().len();
             let freed = room.committed(batch.committed(), row_bytes);
             self.queue.committed(freed);
         }
-        if was_full && !self.queue.is_full() {
+        if self.queue.takes_again() {
             (self.relieved)();
         }
     }
