@@ -69,6 +69,10 @@ pub(crate) const READERS_MAX: usize = 4;
 /// The WAL is moved into the main file this often: bounds its size and the time to open after a crash.
 pub(crate) const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 
+/// Pages of 4 KiB after which the WAL is made to start anew, for which commits wait some milliseconds. Where it has a
+/// pause of its own it starts anew by itself.
+pub(crate) const WAL_PAGES_MAX: u64 = 8 << 10;
+
 /// Rows that were committed move to their documents' places in the log when there are so many: enough that several of
 /// one document move together.
 pub(crate) const SETTLE_ROWS: usize = 16 << 10;

@@ -7,7 +7,7 @@ use crate::data_directory::{DataDirectory, DataDirectoryError};
 use crate::http::router;
 use crate::limits::{
     CHECKPOINT_EVERY, DRAIN_CLOSE, DRAIN_FLUSH, DRAIN_LAST_FLUSH, DRAIN_WRITER, PRUNE_EVERY, READERS_MAX,
-    SWEEP_EVERY,
+    SWEEP_EVERY, WAL_PAGES_MAX,
 };
 use crate::materializer::{Pool, Program};
 use crate::metrics::Metrics;
@@ -220,10 +220,12 @@ async fn keep_house(relay: Arc<Relay>, compactor: Arc<Compactor>, checkpointer: 
             _ = checkpoint.tick() => {
                 let checkpointer = checkpointer.clone();
                 let run = move || checkpointer.lock().run();
-                if let Ok(Err(error)) = tokio::task::spawn_blocking(run).await {
-                    tracing::warn!(%error, "a checkpoint failed; it is tried again");
+                match tokio::task::spawn_blocking(run).await {
+                    Ok(Ok(pages)) if pages > WAL_PAGES_MAX => relay.writer.run(Job::EndCheckpoint),
+                    Ok(Err(error)) => tracing::warn!(%error, "a checkpoint failed; it is tried again"),
+                    _ => {}
                 }
-                relay.writer.run(Job::TidyUp);
+                relay.writer.run(Job::Settle);
             }
             _ = prune.tick() => {
                 let compactor = compactor.clone();

@@ -130,7 +130,7 @@ impl Store {
         Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
     }
 
-    /// Moves what the [`Checkpointer`] left. While commits follow each other it never reaches the last one, and only a
+    /// Moves what the [`Checkpointer`] left; commits wait for it. While commits follow each other it never reaches the last one, and only a
     /// WAL of which all is moved starts anew.
     pub(crate) fn checkpoint(&mut self) -> Result<(), CommitError> {
         Ok(self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
@@ -160,9 +160,10 @@ pub(crate) struct Checkpointer {
 }
 
 impl Checkpointer {
-    /// Moves what can be moved now.
-    pub(crate) fn run(&mut self) -> Result<(), rusqlite::Error> {
-        self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+    /// Moves what can be moved now; answers how many pages the WAL has.
+    pub(crate) fn run(&mut self) -> Result<u64, rusqlite::Error> {
+        let pages: i64 = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1))?;
+        Ok(u64::try_from(pages).unwrap_or(0))
     }
 }
 

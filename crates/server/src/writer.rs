@@ -37,8 +37,10 @@ pub(crate) enum Job {
         rows_max: usize,
         done: oneshot::Sender<Result<usize, SwapError>>,
     },
-    /// Moves rows to their places, and what is left in the WAL to the main file.
-    TidyUp,
+    /// Moves rows to their places.
+    Settle,
+    /// Moves what is left in the WAL to the main file.
+    EndCheckpoint,
 }
 
 #[derive(Default)]
@@ -312,8 +314,8 @@ impl Writer {
             Job::Quarantine { document, reason, done } => {
                 let _ = done.send(self.store.quarantine(&document, &reason, now_ms()));
             }
-            Job::TidyUp => {
-                self.store.start_settling();
+            Job::Settle => self.store.start_settling(),
+            Job::EndCheckpoint => {
                 if let Err(error) = self.store.checkpoint() {
                     tracing::warn!(%error, "a checkpoint failed; it is tried again");
                 }
