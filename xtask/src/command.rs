@@ -1,15 +1,19 @@
 //! Running other programs: the command is printed, its output passes through as it comes, and it has a time limit.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt::{self, Display};
+use std::io::{self, BufRead, BufReader, IsTerminal, PipeReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::excerpt::Excerpt;
 use crate::workspace;
 
 /// The slowest of our commands takes about 5 minutes on two cores from nothing; the rest is for machines with other work.
@@ -81,11 +85,23 @@ impl Command {
         self
     }
 
-    /// Runs it, its output passing through; fails unless it ends well.
+    /// Runs it, its output passing through; fails unless it ends well, with [`Failed`] where its output goes to no
+    /// terminal.
     pub(crate) fn run(self) -> Result<()> {
         println!("$ {}", self.shown());
-        let status = self.wait(self.spawn(Stdio::inherit(), Stdio::inherit())?)?;
-        if status.success() { Ok(()) } else { bail!("`{}` ended with {status}", self.shown()) }
+        if io::stdout().is_terminal() {
+            let status = self.wait(self.spawn(Stdio::inherit(), Stdio::inherit())?)?;
+            return if status.success() { Ok(()) } else { bail!("`{}` ended with {status}", self.shown()) };
+        }
+        let (reader, writer) = io::pipe()?;
+        let child = self.spawn(writer.try_clone()?, writer)?;
+        let copy = Copy::begin(reader);
+        let status = self.wait(child);
+        let excerpt = copy.end();
+        match status? {
+            status if status.success() => Ok(()),
+            status => Err(Failed { command: self.shown(), status, excerpt }.into()),
+        }
     }
 
     /// What it writes to its standard output, trimmed, without printing anything; fails unless it ends well.
@@ -103,7 +119,7 @@ impl Command {
         self.output().is_ok()
     }
 
-    fn spawn(&self, stdout: Stdio, stderr: Stdio) -> Result<Child> {
+    fn spawn(&self, stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Result<Child> {
         let mut command = std::process::Command::new(&self.program);
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| CARGO_OWN.iter().any(|own| name.starts_with(own))) {
@@ -160,6 +176,53 @@ fn quoted(word: &OsStr) -> String {
     let word = word.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) { word.into_owned() } else { format!("'{word}'") }
+}
+
+/// A command that did not end well.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    command: String,
+    status: ExitStatus,
+    /// What it said of that.
+    pub(crate) excerpt: Vec<String>,
+}
+
+impl Display for Failed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "`{}` ended with {}", self.command, self.status)
+    }
+}
+
+impl std::error::Error for Failed {}
+
+/// A thread that prints what a command writes and keeps an excerpt of it.
+struct Copy {
+    excerpt: Arc<Mutex<Excerpt>>,
+    ended: mpsc::Receiver<()>,
+}
+
+impl Copy {
+    fn begin(reader: PipeReader) -> Self {
+        let excerpt = Arc::new(Mutex::new(Excerpt::default()));
+        let (end, ended) = mpsc::channel();
+        let kept = Arc::clone(&excerpt);
+        thread::spawn(move || {
+            for line in BufReader::new(reader).split(b'\n').map_while(io::Result::ok) {
+                // Whoever read our output may have gone; the command goes on.
+                let _ = io::stdout().write_all(&[&line, b"\n".as_slice()].concat());
+                kept.lock().unwrap_or_else(PoisonError::into_inner).take(&String::from_utf8_lossy(&line));
+            }
+            let _ = end.send(());
+        });
+        Self { excerpt, ended }
+    }
+
+    /// What it kept, once the command has ended. A process that the command left behind may hold the pipe open: that is
+    /// not waited for.
+    fn end(self) -> Vec<String> {
+        let _ = self.ended.recv_timeout(Duration::from_secs(5));
+        self.excerpt.lock().unwrap_or_else(PoisonError::into_inner).lines()
+    }
 }
 
 /// Ends a process and all that it started: the children of a test that hangs would hold its output open. Descendants are

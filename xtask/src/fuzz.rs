@@ -39,7 +39,7 @@ pub(crate) fn run(time: Duration, target: Option<&str>) -> Result<()> {
             .argument(found)
             .argument(corpus)
             .line(&format!(
-                "-- -max_total_time={seconds} -timeout=10 -rss_limit_mb=2048 -print_final_stats=1"
+                "-- -max_total_time={seconds} -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0"
             ))
             .limit(time + Duration::from_secs(15 * 60))
             .run()?;

@@ -10,6 +10,7 @@ mod consumer;
 mod demo;
 mod end_to_end;
 mod engine;
+mod excerpt;
 mod fuzz;
 mod module;
 mod npm;

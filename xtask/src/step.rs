@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
+use crate::command::Failed;
+
 /// One named part of `check` or `test`.
 pub(crate) struct Step {
     /// What `--only` takes.
@@ -39,8 +41,8 @@ pub(crate) const fn step(name: &'static str, proves: &'static str, action: fn() 
     Step { name, proves, failure: Failure::GoesOn, action }
 }
 
-/// Runs the steps of the table, or only those named, and prints what came of each; the last line is the count, which
-/// machines read.
+/// Runs the steps of the table, or only those named, and prints what came of each, after what the failed ones said; the
+/// last line is the count, which machines read.
 pub(crate) fn run(table_name: &str, table: &[Step], only: &[String]) -> Result<ExitCode> {
     if let Some(unknown) = only.iter().find(|name| table.iter().all(|step| step.name != name.as_str())) {
         let names: Vec<&str> = table.iter().map(|step| step.name).collect();
@@ -51,6 +53,7 @@ pub(crate) fn run(table_name: &str, table: &[Step], only: &[String]) -> Result<E
     let began = Instant::now();
     let (mut passed, mut failed) = (0, 0);
     let mut report = Vec::new();
+    let mut excerpts = Vec::new();
     for step in chosen {
         println!("\n=== {}: {}", step.name, step.proves);
         let step_began = Instant::now();
@@ -69,6 +72,10 @@ pub(crate) fn run(table_name: &str, table: &[Step], only: &[String]) -> Result<E
             Err(error) => {
                 failed += 1;
                 println!("FAILED {}: {error:#}", step.name);
+                if let Some(command) = error.downcast_ref::<Failed>() {
+                    excerpts.push(format!("\n=== what `{}` said of its failure", step.name));
+                    excerpts.extend_from_slice(&command.excerpt);
+                }
                 report.push(format!("{}   {error:#}", line("FAILED")));
                 if step.failure == Failure::Stops {
                     report.push("the steps after it were not run: they need it".to_owned());
@@ -78,6 +85,7 @@ pub(crate) fn run(table_name: &str, table: &[Step], only: &[String]) -> Result<E
         }
     }
 
+    excerpts.iter().for_each(|line| println!("{line}"));
     println!("\n=== {table_name}, {:.0} s in all", began.elapsed().as_secs_f64());
     report.iter().for_each(|line| println!("{line}"));
     println!("{passed} passed, {failed} failed");
