@@ -27,6 +27,9 @@ struct Connection {
     room: Arc<RoomHandle>,
     member: MemberId,
     has_pushed: bool,
+    /// The client's question is answered as soon as it has been sent everything up to here: then it counts itself as
+    /// synced.
+    answers_at: Option<u64>,
     /// Ends with the connection.
     _registered: Registered,
 }
@@ -58,6 +61,7 @@ pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>, document: Docume
         room,
         member,
         has_pushed: false,
+        answers_at: None,
         _registered: registered,
     });
     let end = connection.run().await;
@@ -129,6 +133,7 @@ impl Connection {
         }
         if let Some(ready) = ready {
             ready.updates.into_iter().for_each(|update| self.send(YMessage::Update(update)));
+            self.was_sent(ready.through);
         }
         if let Some(behind) = behind {
             self.bring_up_to_date(behind).await?;
@@ -139,28 +144,38 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends the parts as updates; the last one, if it was asked for, as the answer: only then does the
-    /// client count itself as synced.
+    /// Sends the parts as updates; the last one as the answer, if it was asked for and nothing was committed since the
+    /// parts were made.
     async fn bring_up_to_date(&mut self, behind: Behind) -> Result<(), End> {
         let is_answer = matches!(behind, Behind::StateVector(_));
         let ready = Box::pin(catch_up(&self.room, &self.relay.readers, behind)).await.map_err(|error| {
             tracing::error!(document = %self.room.document(), %error, "a catch-up failed");
             End::from(Code::LoadFailed)
         })?;
-        self.room.caught_up(self.member, ready.through);
-        // The parts are shared and may be of a moment ago. What was committed since comes before the answer
-        // too, or the client would believe that it has everything.
-        let is_old = self.room.sequence() > ready.through;
-        let (last, first) = match ready.parts.split_last() {
-            Some((last, first)) if is_answer && !is_old => (Some(last.clone()), first),
-            _ => (is_answer.then(|| Bytes::from_static(EMPTY)), &*ready.parts),
-        };
-        first.iter().for_each(|part| self.send(YMessage::Update(part.clone())));
-        if is_answer && is_old {
-            Box::pin(self.collect()).await?;
+        let through = self.room.caught_up(self.member, ready.through);
+        let mut parts = ready.parts.iter().cloned();
+        if is_answer {
+            // The parts are shared and may be of a moment ago. What was committed since comes before the answer too, or
+            // the client would believe that it has everything.
+            let sequence = self.room.sequence();
+            self.answers_at = (sequence > through).then_some(sequence);
+            if self.answers_at.is_none() {
+                let last = parts.next_back().unwrap_or_else(|| Bytes::from_static(EMPTY));
+                parts.for_each(|part| self.send(YMessage::Update(part)));
+                self.send(YMessage::SyncStep2(last));
+                return Ok(());
+            }
         }
-        last.into_iter().for_each(|last| self.send(YMessage::SyncStep2(last)));
+        parts.for_each(|part| self.send(YMessage::Update(part)));
+        self.was_sent(through);
         Ok(())
+    }
+
+    /// The client has been sent everything up to `through`.
+    fn was_sent(&mut self, through: u64) {
+        if self.answers_at.take_if(|sequence| *sequence <= through).is_some() {
+            self.send(YMessage::SyncStep2(Bytes::from_static(EMPTY)));
+        }
     }
 
     async fn finish(mut self: Box<Self>, end: End) {

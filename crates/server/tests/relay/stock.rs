@@ -119,6 +119,27 @@ async fn a_stock_client_that_is_told_it_is_synced_has_everything_that_was_commit
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stock_client_is_not_told_it_is_synced_before_the_last_of_many_megabytes() {
+    let (_folder, data) = data();
+    let relay = Relay::start(&data);
+    let author = Author::new(1);
+    let mut writer = Client::connect(&relay).await;
+    writer.open(1, "doc").await;
+    writer.push(1, 1, author.types("begin ")).await;
+    writer.acknowledged(1).await;
+    // The answer for those who know nothing is made now, of this little.
+    let mut early = Stock::connect(&relay, "/yjs/doc", 2).await;
+    early.until(|stock| stock.synced).await;
+    for number in 2..=12 {
+        writer.push(1, number, author.types(&"x".repeat(1 << 19))).await;
+        writer.acknowledged(number).await;
+    }
+    let mut late = Stock::connect(&relay, "/yjs/doc", 3).await;
+    late.until(|stock| stock.synced).await;
+    assert_eq!(late.doc.text().len(), author.text().len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stock_client_brings_what_it_edited_offline_and_gets_what_it_missed() {
     let (_folder, data) = data();
     let offline = Author::new(1);
