@@ -63,6 +63,10 @@ pub(crate) const RETRY_AFTER_MIN: Duration = Duration::from_millis(50);
 /// Longest pause after a failed commit: acknowledgements resume this soon after the disk does.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
 
+/// A room whose row the store refuses is tried again after this, and operators are told again: what is wrong does not end
+/// by itself.
+pub(crate) const SET_ASIDE_FOR: Duration = Duration::from_secs(5);
+
 /// Read-only connections to the store. Each has a page cache of 2 MB at most.
 pub(crate) const READERS_MAX: usize = 4;
 

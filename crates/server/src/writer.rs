@@ -2,10 +2,13 @@
 //!
 //! It takes what waits as soon as the last commit is done, in one transaction, synced to disk; only while
 //! many rooms write are commits spaced ([`CommitPace`]). Receipts go back to the rooms only after the sync. A batch whose commit failed
-//! stays first in its room's line and is tried again until the disk is back.
+//! stays first in its room's line and is tried again until the disk is back. Where one document is at fault, it alone is
+//! set aside for a while, and the others are committed without it.
 
 use crate::commit_pace::CommitPace;
-use crate::limits::{COMMIT_BYTES_MAX, RETRY_AFTER_MAX, RETRY_AFTER_MIN, UNCOMMITTED_BYTES_TOTAL_MAX};
+use crate::limits::{
+    COMMIT_BYTES_MAX, RETRY_AFTER_MAX, RETRY_AFTER_MIN, SET_ASIDE_FOR, UNCOMMITTED_BYTES_TOTAL_MAX,
+};
 use crate::metrics::Metrics;
 use crate::room_handle::RoomHandle;
 use crate::store::{CommitError, Row, Snapshot, Store, SwapError};
@@ -160,6 +163,8 @@ pub(crate) struct Writer {
     /// Called after each commit that made room in a full relay.
     relieved: Box<dyn Fn() + Send>,
     retry_after: Duration,
+    /// Rooms whose rows the store refused, and when each is tried again. They count as queued.
+    set_aside: VecDeque<(Instant, Arc<RoomHandle>)>,
     pace: CommitPace,
     /// Rows are moved to their places from then on.
     settle_from: Instant,
@@ -180,7 +185,8 @@ impl Writer {
     ) -> Self {
         let now = Instant::now();
         let (pace, retry_after) = (CommitPace::new(now), RETRY_AFTER_MIN);
-        Writer { store, queue, metrics, relieved, retry_after, pace, settle_from: now }
+        let set_aside = VecDeque::new();
+        Writer { store, queue, metrics, relieved, retry_after, set_aside, pace, settle_from: now }
     }
 
     /// Commits until the queue is told to end.
@@ -209,6 +215,10 @@ impl Writer {
         let mut bytes = 0;
         let mut queue = self.queue.queue.lock();
         loop {
+            let now = Instant::now();
+            while let Some((_, room)) = self.set_aside.pop_front_if(|(until, _)| *until <= now) {
+                queue.rooms.push_back(room);
+            }
             let next = self.pace.next();
             while !queue.rooms.is_empty() && !queue.is_ending && Instant::now() < next {
                 self.queue.filled.wait_until(&mut queue, next);
@@ -228,16 +238,34 @@ impl Writer {
             if queue.is_ending {
                 return None;
             }
-            match self.store.is_settling() {
-                true => drop(self.queue.filled.wait_until(&mut queue, self.settle_from)),
-                false => self.queue.filled.wait(&mut queue),
+            let settle = self.store.is_settling().then_some(self.settle_from);
+            let try_again = self.set_aside.front().map(|(until, _)| *until);
+            match settle.into_iter().chain(try_again).min() {
+                Some(until) => drop(self.queue.filled.wait_until(&mut queue, until)),
+                None => self.queue.filled.wait(&mut queue),
             }
         }
     }
 
-    fn commit(&mut self, parts: Vec<Part>) {
+    fn commit(&mut self, mut parts: Vec<Part>) {
         let start = Instant::now();
         self.pace.commits(parts.len(), start);
+        while let Err(error) = self.append(&parts) {
+            self.metrics.commits_failed.increment(1);
+            let at_fault = error.document();
+            match parts.iter().position(|part| at_fault == Some(part.batch.document())) {
+                Some(index) => self.set_aside(&error, parts.remove(index)),
+                None => return self.failed(&error, parts),
+            }
+        }
+        if !parts.is_empty() {
+            self.metrics.commit_seconds.record(start.elapsed().as_secs_f64());
+            self.metrics.commits.increment(1);
+            self.publish(parts);
+        }
+    }
+
+    fn append(&mut self, parts: &[Part]) -> Result<(), CommitError> {
         let rows = parts.iter().map(|Part { batch, .. }| Row {
             document: batch.document(),
             epoch: batch.epoch(),
@@ -245,14 +273,15 @@ impl Writer {
             through: batch.through(),
             update: batch.update(),
         });
-        match self.store.append(rows, now_ms()) {
-            Ok(()) => {
-                self.metrics.commit_seconds.record(start.elapsed().as_secs_f64());
-                self.metrics.commits.increment(1);
-                self.publish(parts);
-            }
-            Err(error) => self.failed(&error, parts),
-        }
+        self.store.append(rows, now_ms())
+    }
+
+    /// The store refuses a room's row, whatever the others hold: it waits, and they go on.
+    fn set_aside(&mut self, error: &CommitError, Part { room, batch }: Part) {
+        let document = room.document();
+        tracing::error!(%document, %error, "a document's updates cannot be committed: they are not acknowledged");
+        room.returned(batch);
+        self.set_aside.push_back((Instant::now() + SET_ASIDE_FOR, room));
     }
 
     /// The transaction is on the disk: now it may be spoken about.
@@ -272,7 +301,6 @@ impl Writer {
     }
 
     fn failed(&mut self, error: &CommitError, parts: Vec<Part>) {
-        self.metrics.commits_failed.increment(1);
         if !self.queue.is_failing.swap(true, Ordering::Relaxed) {
             tracing::error!(%error, "the store cannot write: nothing is acknowledged until it can");
         }

@@ -125,3 +125,48 @@ async fn a_client_that_does_not_answer_does_not_hold_up_the_end() {
     assert!(status.success(), "{status}");
     assert!(took.as_secs() < 8, "{took:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_the_store_refuses_holds_up_its_own_document_and_no_other() {
+    let (_folder, data) = data();
+    let relay = Relay::start(&data);
+    let (refused_author, author) = (Author::new(1), Author::new(2));
+    let (mut refused, mut reader, mut other) =
+        (Client::connect(&relay).await, Client::connect(&relay).await, Client::connect(&relay).await);
+    refused.open(1, "a/refused").await;
+    reader.open(1, "a/refused").await;
+    other.open(1, "a/other").await;
+    refused.push(1, 1, refused_author.types("before ")).await;
+    refused.acknowledged(1).await;
+    reader.updates_through(1).await;
+    let store = rusqlite::Connection::open(data.join("tidewell.db")).unwrap();
+    for table in ["recent", "log"] {
+        let refuse = format!(
+            "CREATE TRIGGER refuse_{table} BEFORE INSERT ON {table}
+             WHEN NEW.document = (SELECT id FROM document WHERE name = 'a/refused')
+             BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        );
+        store.execute_batch(&refuse).unwrap();
+    }
+    refused.push(1, 2, refused_author.types("refused ")).await;
+    relay.wait_until(|relay| relay.figure("tidewell_commits_failed_total") > 0.0);
+    for number in 1..=20 {
+        refused.push(1, number + 2, refused_author.types("refused ")).await;
+        other.push(1, number, author.types("other ")).await;
+        other.acknowledged(number).await;
+    }
+    assert!(relay.get("/readyz").starts_with("HTTP/1.1 200"), "others are served");
+    assert_eq!(refused.settled().await, [], "no acknowledgement");
+    assert_eq!(reader.settled().await, [], "and nobody sees it");
+    store.execute_batch("DROP TRIGGER refuse_recent; DROP TRIGGER refuse_log").unwrap();
+    refused.acknowledged(22).await;
+    reader.updates_through(22).await;
+    relay.kill();
+    let relay = Relay::start(&data);
+    for (document, author) in [("a/refused", refused_author), ("a/other", author)] {
+        let (mut late, doc) = (Client::connect(&relay).await, Author::new(3));
+        let sequence = late.open(1, document).await;
+        late.updates_through(sequence).await.iter().for_each(|update| doc.applies(update));
+        assert_eq!(doc.text(), author.text());
+    }
+}
