@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use futures_util::future::Shared;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 use thiserror::Error;
@@ -49,6 +50,8 @@ enum OpenError {
     Load(#[from] LoadError),
     #[error("the relay is ending")]
     Ending,
+    #[error("loading it panicked")]
+    Panicked,
 }
 
 impl Rooms {
@@ -74,7 +77,12 @@ impl Rooms {
                     let loading = loading.shared();
                     entries.insert(document.clone(), Entry::Loading(loading.clone()));
                     // A task of its own: it ends what it began although whoever asked may go.
-                    tokio::spawn(self.clone().load(document.clone(), done));
+                    let shared = self.shared.clone();
+                    let reading = {
+                        let document = document.clone();
+                        async move { shared.read(document).await }
+                    };
+                    tokio::spawn(self.clone().load(document.clone(), reading, done));
                     loading
                 }
             }
@@ -82,8 +90,14 @@ impl Rooms {
         loading.await.unwrap_or(Err(Code::LoadFailed))
     }
 
-    async fn load(self, document: DocumentName, done: oneshot::Sender<Result<Arc<RoomHandle>, Code>>) {
-        let loaded = self.shared.read(document.clone()).await;
+    async fn load(
+        self,
+        document: DocumentName,
+        reading: impl Future<Output = Result<Arc<RoomHandle>, OpenError>>,
+        done: oneshot::Sender<Result<Arc<RoomHandle>, Code>>,
+    ) {
+        // A panic must not leave the room loading for ever (a thread that cannot be started is one).
+        let loaded = AssertUnwindSafe(reading).catch_unwind().await.unwrap_or(Err(OpenError::Panicked));
         let mut entries = self.shared.entries.lock();
         let answer = match loaded {
             Ok(room) => {
@@ -144,5 +158,30 @@ impl Inner {
             Ok(RoomHandle::new(room, log, source, writer))
         };
         tokio::task::spawn_blocking(load).await.map_err(|_| OpenError::Ending)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data_directory::DataDirectory;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn a_panic_while_a_room_is_loaded_is_an_error_for_those_who_wait_and_the_next_one_loads_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = DataDirectory::create(folder.path()).unwrap();
+        let store = Store::open(&directory, 1).unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let rooms = Rooms::new(store.readers(1), WriterQueue::new(metrics.clone()), 1, metrics);
+        let document = DocumentName::parse("a/doc").unwrap();
+        let (done, loading) = oneshot::channel();
+        rooms.shared.entries.lock().insert(document.clone(), Entry::Loading(loading.shared()));
+        let reading = async { panic!("while it is read") };
+        let load = tokio::spawn(rooms.clone().load(document.clone(), reading, done));
+        let waiting = rooms.open(&document).await.map(|_| ());
+        assert_eq!(waiting, Err(Code::LoadFailed));
+        load.await.unwrap();
+        assert!(rooms.open(&document).await.is_ok());
     }
 }
