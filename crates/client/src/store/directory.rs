@@ -80,11 +80,7 @@ impl Directory {
 
     pub(super) fn open_on(disk: Disk, path: &Path) -> Result<Directory, DirectoryError> {
         let io = |source| DirectoryError::Io { path: path.to_path_buf(), source };
-        if !path.is_dir() {
-            std::fs::create_dir_all(path).map_err(io)?;
-            // Without this the directory itself may be gone after a power cut, with all that is in it.
-            disk.sync_directory_of(path).map_err(io)?;
-        }
+        disk.create_directory(path).map_err(io)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK_FILE));
         let lock = lock.map_err(io)?;
         match lock.try_lock() {
@@ -220,10 +216,32 @@ impl Disk {
         Ok(file)
     }
 
+    /// Makes a directory with those above it, and syncs their names: without that it may be gone after a power cut, with
+    /// all that is in it. Also when it is there: whoever made it may have been ended before that.
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.is_dir();
+        let made = path.ancestors().take_while(is_missing).count();
+        self.step()?;
+        std::fs::create_dir_all(path)?;
+        for (index, path) in path.canonicalize()?.ancestors().enumerate() {
+            match self.sync_directory_of(path) {
+                Ok(()) => {}
+                Err(error) if index < made => return Err(error),
+                // What belongs to somebody else may not be readable, and was there before us.
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
     /// Syncs the directory that names `path`.
     pub(super) fn sync_directory_of(&self, path: &Path) -> io::Result<()> {
         self.step()?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+        let parent = parent.unwrap_or(Path::new("."));
+        File::open(parent)?.sync_all()?;
+        #[cfg(test)]
+        self.power.synced(parent);
+        Ok(())
     }
 }

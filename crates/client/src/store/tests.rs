@@ -7,8 +7,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use tidewell_sync_core::client::ReplicaId;
 use tidewell_sync_core::document_name::DocumentName;
 use tidewell_sync_core::protocol::Cursor;
@@ -16,13 +16,13 @@ use tidewell_sync_core::replica::{OutboxRow, Persist, Replica, ReplicaEffect, Ro
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use yrs::{GetString, ReadTxn, Text, Transact, WriteTxn};
 
-/// Steps towards the disk that are left before the power goes.
+/// Steps towards the disk that are left before the power goes, and the directories that were synced.
 #[derive(Debug, Clone)]
-pub(super) struct Power(Arc<AtomicUsize>);
+pub(super) struct Power(Arc<AtomicUsize>, Arc<Mutex<Vec<PathBuf>>>);
 
 impl Default for Power {
     fn default() -> Self {
-        Power(Arc::new(AtomicUsize::new(usize::MAX)))
+        Power(Arc::new(AtomicUsize::new(usize::MAX)), Arc::default())
     }
 }
 
@@ -33,6 +33,10 @@ impl Power {
             Ok(_) => Ok(()),
             Err(_) => Err(io::Error::other("the power is gone")),
         }
+    }
+
+    pub(super) fn synced(&self, directory: &Path) {
+        self.1.lock().unwrap().push(directory.to_path_buf());
     }
 
     fn goes_after(&self, steps: usize) {
@@ -129,6 +133,38 @@ fn one_directory_has_one_client() {
     assert!(matches!(second, Err(super::DirectoryError::Locked { .. })));
     drop(first);
     assert!(Directory::open(folder.path()).is_ok());
+}
+
+#[test]
+fn the_names_of_all_directories_that_are_made_are_synced() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().canonicalize().unwrap();
+    let power = Power::default();
+    // The second opening finds what the first one made, perhaps without having synced it.
+    for _ in 0..2 {
+        let disk = super::directory::Disk { power: power.clone() };
+        Directory::open_on(disk, &folder.join("a/b/c")).unwrap();
+        let synced = std::mem::take(&mut *power.1.lock().unwrap());
+        for parent in ["a/b", "a", ""] {
+            assert!(synced.contains(&folder.join(parent)), "{parent:?} of {synced:?}");
+        }
+    }
+}
+
+#[test]
+fn a_row_that_is_made_after_opening_again_is_not_taken_for_one_made_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = Directory::open(folder.path()).unwrap();
+    for (client_id, text) in [(1, "a"), (2, "b"), (3, "c")] {
+        let mut loaded = directory.load(&name(), 0, client_id).unwrap();
+        let persist = type_one(&mut loaded.replica, text);
+        append(&directory, &mut loaded.log, &persist).unwrap();
+    }
+    let mut loaded = directory.load(&name(), 0, 4).unwrap();
+    append(&directory, &mut loaded.log, &acknowledged(&[0])).unwrap();
+    let loaded = directory.load(&name(), 0, 5).unwrap();
+    assert_eq!(text_of(&loaded.replica), "abc");
+    assert_eq!((loaded.replica.unsent().edits, loaded.replica.last_row()), (2, Some(RowId(2))));
 }
 
 #[test]
