@@ -69,14 +69,13 @@ pub enum ServeError {
     Listen(#[from] io::Error),
 }
 
-/// A relay that has everything it needs: data directory locked, store open, writer running.
+/// A relay that has everything it needs: data directory locked, store open.
 pub struct Prepared {
     relay: Arc<Relay>,
     assets: Option<Assets>,
     compactor: Arc<Compactor>,
     checkpointer: Checkpointer,
-    writer: JoinHandle<()>,
-    /// Keeps the lock until the writer has ended.
+    store: Store,
     directory: DataDirectory,
 }
 
@@ -114,8 +113,6 @@ impl Prepared {
         let pool = Pool::new(Program::new(options.materializer.as_deref()), metrics.clone());
         let compactor =
             Compactor::new(pool, readers.clone(), writer.clone(), metrics.clone(), options.history);
-        let thread = start_writer(store, writer.clone(), metrics.clone(), connections.clone())
-            .map_err(StartError::Thread)?;
         let is_draining = AtomicBool::new(false);
         let relay = Relay { rooms, readers, writer, connections, metrics, origins, lineage, is_draining };
         Ok(Prepared {
@@ -123,7 +120,7 @@ impl Prepared {
             assets,
             compactor: Arc::new(compactor),
             checkpointer,
-            writer: thread,
+            store,
             directory,
         })
     }
@@ -139,7 +136,8 @@ impl Prepared {
         if !address.ip().is_loopback() {
             return Err(StartError::NotLoopback(address).into());
         }
-        let Prepared { relay, assets, compactor, checkpointer, writer, directory } = self;
+        let Prepared { relay, assets, compactor, checkpointer, store, directory } = self;
+        let writer = start_writer(directory, store, &relay).map_err(StartError::Thread)?;
         let housekeeping = tokio::spawn(keep_house(relay.clone(), compactor, checkpointer));
         // Small messages are not held back to be sent with later ones. That an option cannot be set is no
         // reason to refuse a connection.
@@ -163,20 +161,19 @@ impl Prepared {
         // The thread ends after its last commit, or at once if the disk fails.
         let joined = tokio::task::spawn_blocking(move || writer.join());
         let _ = timeout(DRAIN_WRITER, joined).await;
-        drop(directory);
         Ok(())
     }
 }
 
-fn start_writer(
-    store: Store,
-    queue: Arc<WriterQueue>,
-    metrics: Arc<Metrics>,
-    connections: Connections,
-) -> io::Result<JoinHandle<()>> {
+/// The thread keeps the directory's lock until it has ended, however long the disk makes it wait.
+fn start_writer(directory: DataDirectory, store: Store, relay: &Relay) -> io::Result<JoinHandle<()>> {
+    let connections = relay.connections.clone();
     let relieved = Box::new(move || connections.nudge_all());
-    let writer = Writer::new(store, queue, metrics, relieved);
-    std::thread::Builder::new().name("writer".to_owned()).spawn(move || writer.run())
+    let writer = Writer::new(store, relay.writer.clone(), relay.metrics.clone(), relieved);
+    std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
+        writer.run();
+        drop(directory);
+    })
 }
 
 async fn drain(relay: &Arc<Relay>, stop_accepting: &Notify) {
