@@ -1,6 +1,8 @@
 //! What a member that is far behind is sent: read from the store, computed once for all who need it.
 
-use crate::limits::{CATCH_UP_LOG_BYTES, CATCH_UP_PART_BYTES, CATCH_UP_WHOLE_BYTES};
+use crate::limits::{
+    CATCH_UP_COMMITS_BEHIND_MAX, CATCH_UP_LOG_BYTES, CATCH_UP_PART_BYTES, CATCH_UP_WHOLE_BYTES,
+};
 use crate::room_handle::RoomHandle;
 use crate::store::{ReadError, Readers, Since, StoredDocument};
 use bytes::Bytes;
@@ -102,7 +104,7 @@ async fn whole(
     let now = Instant::now();
     if let Source::Ready(ready, used_at) = &mut *source
         && ready.through >= sequence_min
-        && ready.is_fresh(room)
+        && room.sequence().saturating_sub(ready.through) <= CATCH_UP_COMMITS_BEHIND_MAX
     {
         *used_at = now;
         return Ok(ready.clone());

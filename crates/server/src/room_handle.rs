@@ -3,7 +3,7 @@
 //! Lock order: a room's lock is never held while another room's is taken, nor across an await.
 
 use crate::awareness::Awareness;
-use crate::catch_up::{CatchUp, Source};
+use crate::catch_up::Source;
 use crate::compaction::LogSize;
 use crate::limits::{CATCH_UP_KEPT, ROOM_IDLE_AFTER};
 use crate::wake::Wake;
@@ -210,8 +210,8 @@ impl RoomHandle {
     }
 
     /// The commit failed.
-    pub(crate) fn returned(&self, batch: Batch) {
-        self.inner.lock().room.returned(batch);
+    pub(crate) fn returned(&self) {
+        self.inner.lock().room.returned();
     }
 
     /// The batch is durable: its members are told. Answers the bytes that need not be counted any more.
@@ -339,12 +339,5 @@ impl Seat {
         if !std::mem::replace(&mut self.is_marked, true) {
             self.wake.mark(self.channel);
         }
-    }
-}
-
-impl CatchUp {
-    /// True when a member of `room` can go on from here.
-    pub(crate) fn is_fresh(&self, room: &RoomHandle) -> bool {
-        room.sequence().saturating_sub(self.through) <= crate::limits::CATCH_UP_COMMITS_BEHIND_MAX
     }
 }

@@ -277,10 +277,10 @@ impl Writer {
     }
 
     /// The store refuses a room's row, whatever the others hold: it waits, and they go on.
-    fn set_aside(&mut self, error: &CommitError, Part { room, batch }: Part) {
+    fn set_aside(&mut self, error: &CommitError, Part { room, .. }: Part) {
         let document = room.document();
         tracing::error!(%document, %error, "a document's updates cannot be committed: they are not acknowledged");
-        room.returned(batch);
+        room.returned();
         self.set_aside.push_back((Instant::now() + SET_ASIDE_FOR, room));
     }
 
@@ -306,8 +306,8 @@ impl Writer {
         }
         // Stays first in line: this thread's queue and each room keep their order.
         let mut queue = self.queue.queue.lock();
-        for Part { room, batch } in parts.into_iter().rev() {
-            parking_lot::MutexGuard::unlocked(&mut queue, || room.returned(batch));
+        for Part { room, .. } in parts.into_iter().rev() {
+            parking_lot::MutexGuard::unlocked(&mut queue, || room.returned());
             queue.rooms.push_front(room);
         }
         if queue.is_ending {

@@ -235,7 +235,7 @@ impl Relay {
             let Some(batch) = room.take_batch() else { continue };
             match (fails, self.mutant) {
                 (true, Some(Mutant::DropFailedBatch)) => room.committed(batch.committed()),
-                (true, _) => room.returned(batch),
+                (true, _) => room.returned(),
                 (false, _) => {
                     self.store.append(&batch)?;
                     room.committed(batch.committed());

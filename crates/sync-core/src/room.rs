@@ -2,8 +2,8 @@
 //!
 //! A room never builds the document. It holds the admitted state, what waits to be committed, a ring of
 //! recent commits, and each member's cursor. What it must never do: let anything out that the store has
-//! not made durable. Whatever it tells a member is made from a [`Receipt`], and only the store makes
-//! those. Rules RM1 to RM11 of `docs/protocol.md`.
+//! not made durable. Whatever it tells a member is made from a [`Receipt`], and a batch becomes one
+//! only after its commit. Rules RM1 to RM11 of `docs/protocol.md`.
 
 mod batch;
 mod member;
@@ -72,7 +72,7 @@ struct Taken {
 
 /// A commit that members may not have yet.
 #[derive(Debug)]
-struct Recent {
+struct Commit {
     through: u64,
     update: Bytes,
     /// The only author, who need not get it back.
@@ -92,7 +92,7 @@ pub struct Room {
     taken: Option<Taken>,
     /// The last commit: proof for everything that is said.
     receipt: Receipt,
-    ring: VecDeque<Recent>,
+    ring: VecDeque<Commit>,
     ring_bytes: usize,
     /// The ring holds all commits after this one.
     ring_after: u64,
@@ -168,12 +168,6 @@ impl Room {
     /// True when members should not be read until the store has caught up.
     pub fn is_full(&self) -> bool {
         self.uncommitted_bytes() > UNCOMMITTED_BYTES_MAX
-    }
-
-    /// Bytes of memory that the room takes, about.
-    pub fn memory_bytes(&self) -> usize {
-        let members = self.members.len() * size_of::<Member>();
-        self.admitted.memory_bytes() + self.ring_bytes + self.uncommitted_bytes() + members
     }
 
     /// Takes a member in. It is served from its position on; a cursor of another history answers
@@ -332,7 +326,7 @@ impl Room {
     }
 
     /// The store could not commit: the batch stays first in line and is taken again.
-    pub fn returned(&mut self, _batch: Batch) {
+    pub fn returned(&mut self) {
         if let Some(taken) = &mut self.taken {
             taken.is_out = false;
         }
@@ -347,7 +341,7 @@ impl Room {
         self.receipt = receipt;
         self.up_to_date = 0;
         self.ring_bytes += update.len();
-        self.ring.push_back(Recent { through: self.sequence(), update, author: taken.author });
+        self.ring.push_back(Commit { through: self.sequence(), update, author: taken.author });
         while self.ring_bytes > RING_BYTES_MAX && self.ring.len() > 1 {
             let Some(oldest) = self.ring.pop_front() else { break };
             self.ring_bytes -= oldest.update.len();
@@ -438,7 +432,7 @@ impl Room {
         vector
     }
 
-    /// The admitted state: what a verified snapshot is compared with.
+    /// Everything admitted, committed or not.
     pub fn admitted(&self) -> &Admitted {
         &self.admitted
     }

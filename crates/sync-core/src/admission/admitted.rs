@@ -166,14 +166,6 @@ impl Admitted {
         Ok(known)
     }
 
-    /// Bytes of memory that this takes, about.
-    pub fn memory_bytes(&self) -> usize {
-        self.clients
-            .iter()
-            .map(|(_, client)| 80 + client.runs.len() * size_of::<Run>() + client.deleted.len() * 8)
-            .sum()
-    }
-
     pub(super) fn place(&self, id: Id) -> Place {
         self.clients.get(id.client).map_or(Place::Gc, |known| Run::find(&known.runs, id.clock))
     }

@@ -43,7 +43,8 @@ impl Batch {
         &self.update
     }
 
-    /// The proof that this batch is durable. Only a store calls this, after its commit was synced.
+    /// The proof that this batch is durable. Called once the commit that holds it was synced, by
+    /// whoever had the store make it.
     pub fn committed(self) -> Receipt {
         Receipt { through: self.through }
     }

@@ -118,8 +118,6 @@ pub struct Scan<'a> {
     pub sections: Vec<Section>,
     /// Number of structs in all sections, holes included.
     pub structs: usize,
-    /// True when there are holes.
-    pub has_skips: bool,
     /// False when there are sections, or clients or ranges of the delete set, that hold nothing. Yjs
     /// does not write them; they are never handed on.
     pub is_canonical: bool,
@@ -135,14 +133,8 @@ impl<'a> Scan<'a> {
         if section_count > UPDATE_CLIENTS_MAX {
             return Err(InvalidUpdate::Clients);
         }
-        let mut scan = Scan {
-            bytes,
-            sections: Vec::new(),
-            structs: 0,
-            has_skips: false,
-            is_canonical: true,
-            deletes: Vec::new(),
-        };
+        let mut scan =
+            Scan { bytes, sections: Vec::new(), structs: 0, is_canonical: true, deletes: Vec::new() };
         for _ in 0..section_count {
             scan.section(&mut reader)?;
         }
@@ -169,7 +161,6 @@ impl<'a> Scan<'a> {
         let mut next = clock;
         for _ in 0..count {
             let read = read_struct(reader, next)?;
-            self.has_skips |= matches!(read.kind, StructKind::Skip);
             next = read.end();
         }
         if next >= CLOCK_END { Err(InvalidUpdate::Clock) } else { Ok(()) }

@@ -5,7 +5,7 @@ use crate::history::{apply, new_doc};
 use crate::oracle::Guarded;
 use bytes::Bytes;
 use serde_json::{Map, Number, Value};
-use tidewell_sync_core::update::{Scan, merge};
+use tidewell_sync_core::update::merge;
 use yrs::types::ToJson;
 use yrs::{Any, Doc, GetString, Transact};
 
@@ -125,16 +125,14 @@ fn ad12_everything_that_stock_yjs_makes_is_admitted_as_far_as_it_is_closed() {
 
 #[test]
 fn ad12_holes_of_stock_yjs_are_asked_about() {
-    let holed: Vec<Stock> =
-        stock().into_iter().filter(|stock| stock.name.contains("then the rest")).collect();
-    let with_skips =
-        holed.iter().flat_map(|stock| &stock.updates).filter(|update| Scan::new(update).unwrap().has_skips);
-    assert!(with_skips.count() >= 10, "the fixtures have holes");
-    for stock in holed {
+    let mut holes = 0;
+    for stock in stock().into_iter().filter(|stock| stock.name.contains("then the rest")) {
         let mut guarded = Guarded::new();
         let trimmed = stock.updates.iter().filter(|update| !guarded.take(update).is_complete()).count();
         assert!(trimmed > 0, "{}", stock.name);
+        holes += trimmed;
     }
+    assert!(holes >= 10, "the fixtures have holes");
 }
 
 #[test]
