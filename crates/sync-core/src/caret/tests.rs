@@ -386,3 +386,20 @@ fn dr7_after_an_edit_that_admission_refuses_everything_is_made_by_position() {
     assert_eq!(replica.typing.walks, walks + 3);
     assert!(text(replica.doc(), "t").starts_with("zzzyyyyabc"));
 }
+
+#[test]
+fn dr9_an_embed_is_not_taken_for_text_that_the_same_turn_typed_elsewhere() {
+    let (mut replica, path) = with_text();
+    let other = Path::root("u");
+    type_at(&mut replica, &other, 0, "uu");
+    let mut draft = Draft::new("a");
+    let tx = replica.doc().transact();
+    draft.text_insert(&tx, &path, 500, "x", None).expect("in range");
+    let embed = TextChange::Embed(Any::Bool(true), Attrs::new());
+    draft.text_delta(&tx, &other, &[TextChange::Retain(1, Attrs::new()), embed]).expect("in range");
+    drop(tx);
+    replica.write(0, 1, &mut draft);
+    type_at(&mut replica, &other, 2, "y");
+    assert_eq!(text(replica.doc(), "u"), "uyu");
+    assert_eq!(text(replica.doc(), "t").len(), 1001);
+}

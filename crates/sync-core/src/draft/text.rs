@@ -173,7 +173,10 @@ pub(super) fn apply(
                 let typed = chunk.typed(edits.is_plain());
                 if !typed.is_some_and(|typed| edits.insert(tx, &id, index, typed, len)) {
                     insert(chunk, text, tx, index);
-                    edits.inserted(&id, index + len, len);
+                    match chunk.content {
+                        Content::Text(..) => edits.inserted(&id, index + len, len),
+                        Content::Embed(_) => edits.elsewhere(),
+                    }
                 }
                 index += len;
             }
