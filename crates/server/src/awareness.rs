@@ -154,12 +154,13 @@ impl Awareness {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidewell_sync_core::admission::Admitted;
     use tidewell_sync_core::awareness::decode;
     use tidewell_sync_core::document_name::DocumentName;
     use tidewell_sync_core::room::Room;
 
     fn members() -> (MemberId, MemberId) {
-        let mut room = Room::load(DocumentName::parse("a").unwrap(), 1, 1, 0, []).unwrap();
+        let mut room = Room::new(DocumentName::parse("a").unwrap(), 1, 1, 0, Admitted::new());
         (room.join_stock(), room.join_stock())
     }
 
@@ -173,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_newcomer_is_told_of_a_crowd_in_updates_that_it_may_send_back() {
-        let mut room = Room::load(DocumentName::parse("a").unwrap(), 1, 1, 0, []).unwrap();
+        let mut room = Room::new(DocumentName::parse("a").unwrap(), 1, 1, 0, Admitted::new());
         let mut awareness = Awareness::default();
         for client in 0..200 {
             let state = format!("\"{}\"", "x".repeat(if client < 3 { 40_000 } else { 10 }));
@@ -192,7 +193,7 @@ mod tests {
 
     #[test]
     fn what_a_connection_and_what_a_room_keep_is_bounded() {
-        let mut room = Room::load(DocumentName::parse("a").unwrap(), 1, 1, 0, []).unwrap();
+        let mut room = Room::new(DocumentName::parse("a").unwrap(), 1, 1, 0, Admitted::new());
         let mut awareness = Awareness::default();
         let state = format!("\"{}\"", "x".repeat(30_000));
         for connection in 0..400u64 {

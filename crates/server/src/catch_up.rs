@@ -9,7 +9,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
 use thiserror::Error;
-use tidewell_sync_core::admission::Admitted;
+use tidewell_sync_core::admission::{Admitted, LoadError};
 use tidewell_sync_core::room::Behind;
 use tidewell_sync_core::state_vector::StateVector;
 use tidewell_sync_core::update::{InvalidUpdate, MergeError, diff, merge};
@@ -32,33 +32,29 @@ pub(crate) enum CatchUpError {
     Merge(#[from] MergeError),
     #[error("a stored update is invalid: {0}")]
     Invalid(#[from] InvalidUpdate),
-    #[error("a stored update builds on something that is missing")]
-    Gap,
+    #[error(transparent)]
+    Load(#[from] LoadError),
     #[error("the document is not in the store")]
     Missing,
     #[error("the relay is ending")]
     Ending,
 }
 
-/// What is at hand for those who know nothing.
-#[derive(Debug, Default)]
-pub(crate) enum Source {
-    /// Nothing: the store is to be read.
-    #[default]
-    Nothing,
-    /// The rows, as the room was loaded from them.
-    Stored(Box<StoredDocument>, Instant),
-    /// Ready to be sent.
-    Ready(CatchUp, Instant),
-}
+/// What is at hand for those who know nothing, and when it was last used.
+pub(crate) type SharedCatchUp = Option<(CatchUp, Instant)>;
 
-impl Source {
-    /// When it was last used.
-    pub(crate) fn used_at(&self) -> Option<Instant> {
-        match self {
-            Source::Nothing => None,
-            Source::Stored(_, at) | Source::Ready(_, at) => Some(*at),
+impl CatchUp {
+    /// Of a whole document. It is cut into updates of bounded struct count and size unless it is small: stock clients
+    /// take one WebSocket message for each, and tungstenite keeps a buffer of the largest one for as long as a connection
+    /// lives.
+    pub(crate) fn load(stored: StoredDocument) -> Result<(Admitted, CatchUp), CatchUpError> {
+        let mut parts: Vec<Bytes> = stored.snapshot.into_iter().collect();
+        parts.extend(merged(&stored.tail)?);
+        let (admitted, pieces) = Admitted::load(parts.iter().cloned())?;
+        if parts.iter().map(Bytes::len).sum::<usize>() > CATCH_UP_WHOLE_BYTES {
+            parts = pieces;
         }
+        Ok((admitted, CatchUp { through: stored.sequence, parts: parts.into() }))
     }
 }
 
@@ -100,29 +96,20 @@ async fn whole(
     readers: &Readers,
     sequence_min: u64,
 ) -> Result<CatchUp, CatchUpError> {
-    let mut source = room.catch_up.lock().await;
+    let mut shared = room.catch_up.lock().await;
     let now = Instant::now();
-    if let Source::Ready(ready, used_at) = &mut *source
+    if let Some((ready, used_at)) = &mut *shared
         && ready.through >= sequence_min
         && room.sequence().saturating_sub(ready.through) <= CATCH_UP_COMMITS_BEHIND_MAX
     {
         *used_at = now;
         return Ok(ready.clone());
     }
-    let stored = match std::mem::take(&mut *source) {
-        Source::Stored(stored, _) if stored.sequence >= sequence_min => *stored,
-        _ => readers.document(room.document().clone()).await?.ok_or(CatchUpError::Missing)?,
-    };
-    let ready = blocking(move || {
-        let mut parts: Vec<Bytes> = stored.snapshot.iter().cloned().collect();
-        parts.extend(merged(&stored.tail)?);
-        if parts.iter().map(Bytes::len).sum::<usize>() > CATCH_UP_WHOLE_BYTES {
-            parts = in_pieces(&parts)?;
-        }
-        Ok(CatchUp { through: stored.sequence, parts: parts.into() })
-    })
-    .await?;
-    *source = Source::Ready(ready.clone(), now);
+    // Two of a large document are not held at once.
+    *shared = None;
+    let stored = readers.document(room.document().clone()).await?.ok_or(CatchUpError::Missing)?;
+    let (_, ready) = blocking(move || CatchUp::load(stored)).await?;
+    *shared = Some((ready.clone(), now));
     Ok(ready)
 }
 
@@ -149,21 +136,6 @@ fn merge_some(rows: &[Bytes]) -> Result<Bytes, MergeError> {
         [one] => Ok(one.clone()),
         several => merge(several),
     }
-}
-
-/// Cuts a document into updates of bounded struct count and size. Stock clients take one WebSocket message for
-/// each, and tungstenite keeps a buffer of the largest one for as long as a connection lives.
-fn in_pieces(parts: &[Bytes]) -> Result<Vec<Bytes>, CatchUpError> {
-    let mut admitted = Admitted::new();
-    let mut pieces = Vec::new();
-    for part in parts {
-        let admission = admitted.admit(part)?;
-        if !admission.is_complete() {
-            return Err(CatchUpError::Gap);
-        }
-        pieces.extend(admission.pieces);
-    }
-    Ok(pieces)
 }
 
 /// What of it lies beyond a state vector.

@@ -3,7 +3,7 @@
 //! Lock order: a room's lock is never held while another room's is taken, nor across an await.
 
 use crate::awareness::Awareness;
-use crate::catch_up::Source;
+use crate::catch_up::SharedCatchUp;
 use crate::compaction::LogSize;
 use crate::limits::{CATCH_UP_KEPT, ROOM_IDLE_AFTER};
 use crate::wake::Wake;
@@ -23,7 +23,7 @@ pub(crate) struct RoomHandle {
     document: DocumentName,
     inner: Mutex<Inner>,
     /// The shared catch-up; whoever computes it holds the lock, so that it is computed once.
-    pub(crate) catch_up: tokio::sync::Mutex<Source>,
+    pub(crate) catch_up: tokio::sync::Mutex<SharedCatchUp>,
     writer: Arc<WriterQueue>,
 }
 
@@ -71,7 +71,12 @@ pub(crate) struct Joined {
 }
 
 impl RoomHandle {
-    pub(crate) fn new(room: Room, log: LogSize, source: Source, writer: Arc<WriterQueue>) -> Arc<Self> {
+    pub(crate) fn new(
+        room: Room,
+        log: LogSize,
+        catch_up: SharedCatchUp,
+        writer: Arc<WriterQueue>,
+    ) -> Arc<Self> {
         let now = Instant::now();
         let inner = Inner {
             room,
@@ -85,7 +90,7 @@ impl RoomHandle {
             empty_since: now,
         };
         let document = inner.room.document().clone();
-        let (inner, catch_up) = (Mutex::new(inner), tokio::sync::Mutex::new(source));
+        let (inner, catch_up) = (Mutex::new(inner), tokio::sync::Mutex::new(catch_up));
         Arc::new(RoomHandle { document, inner, catch_up, writer })
     }
 
@@ -246,10 +251,8 @@ impl RoomHandle {
 
     /// Forgets the shared catch-up when nobody has used it for a while.
     pub(crate) fn drop_old_catch_up(&self, now: Instant) {
-        if let Ok(mut source) = self.catch_up.try_lock()
-            && source.used_at().is_some_and(|at| now.duration_since(at) >= CATCH_UP_KEPT)
-        {
-            *source = Source::Nothing;
+        if let Ok(mut shared) = self.catch_up.try_lock() {
+            shared.take_if(|(_, used_at)| now.duration_since(*used_at) >= CATCH_UP_KEPT);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The rooms in memory: loaded once when first needed, forgotten when nobody needs them.
 
-use crate::catch_up::Source;
+use crate::catch_up::{CatchUp, CatchUpError};
 use crate::compaction::LogSize;
 use crate::metrics::Metrics;
 use crate::room_handle::RoomHandle;
@@ -14,9 +14,10 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 use thiserror::Error;
+use tidewell_sync_core::admission::Admitted;
 use tidewell_sync_core::code::Code;
 use tidewell_sync_core::document_name::DocumentName;
-use tidewell_sync_core::room::{LoadError, Room};
+use tidewell_sync_core::room::Room;
 use tokio::sync::oneshot;
 
 /// All rooms of the relay. Cheap to clone.
@@ -47,7 +48,7 @@ enum OpenError {
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
-    Load(#[from] LoadError),
+    CatchUp(#[from] CatchUpError),
     #[error("the relay is ending")]
     Ending,
     #[error("loading it panicked")]
@@ -146,16 +147,15 @@ impl Inner {
     async fn read(&self, document: DocumentName) -> Result<Arc<RoomHandle>, OpenError> {
         let (lineage, writer) = (self.lineage, self.writer.clone());
         let Some(stored) = self.readers.document(document.clone()).await? else {
-            let room = Room::load(document, FIRST_EPOCH, lineage, 0, [])?;
-            return Ok(RoomHandle::new(room, LogSize::empty(), Source::Nothing, writer));
+            let room = Room::new(document, FIRST_EPOCH, lineage, 0, Admitted::new());
+            return Ok(RoomHandle::new(room, LogSize::empty(), None, writer));
         };
         // Admission of a long log takes a while: not on a thread that sockets wait for.
         let load = move || {
-            let updates = stored.updates().cloned();
-            let room = Room::load(document, stored.epoch, lineage, stored.sequence, updates)?;
-            let log = LogSize::of(&stored);
-            let source = Source::Stored(Box::new(stored), Instant::now());
-            Ok(RoomHandle::new(room, log, source, writer))
+            let (epoch, sequence, log) = (stored.epoch, stored.sequence, LogSize::of(&stored));
+            let (admitted, catch_up) = CatchUp::load(stored)?;
+            let room = Room::new(document, epoch, lineage, sequence, admitted);
+            Ok(RoomHandle::new(room, log, Some((catch_up, Instant::now())), writer))
         };
         tokio::task::spawn_blocking(load).await.map_err(|_| OpenError::Ending)?
     }

@@ -200,11 +200,12 @@ impl Relay {
     fn room(&mut self, name: &DocumentName) -> Result<&mut Room, Violation> {
         if !self.rooms.contains_key(name) {
             let stored = self.store.documents.get(name).cloned().unwrap_or_default();
-            let room = Room::load(name.clone(), EPOCH, self.store.lineage, stored.sequence, stored.updates());
-            let room = room.map_err(|_| Violation::Gap { who: "the store".to_owned() })?;
-            if room.admitted().state_vector() != stored.admitted.state_vector() {
-                return Err(Violation::Gap { who: "the store".to_owned() });
+            let gap = || Violation::Gap { who: "the store".to_owned() };
+            let (admitted, _) = Admitted::load(stored.updates()).map_err(|_| gap())?;
+            if admitted.state_vector() != stored.admitted.state_vector() {
+                return Err(gap());
             }
+            let room = Room::new(name.clone(), EPOCH, self.store.lineage, stored.sequence, admitted);
             self.rooms.insert(name.clone(), room);
         }
         self.rooms.get_mut(name).ok_or(Violation::Gap { who: "the rooms".to_owned() })

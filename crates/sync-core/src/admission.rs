@@ -22,6 +22,7 @@ use bytes::Bytes;
 use pieces::Pieces;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use thiserror::Error;
 
 /// What was taken of an update.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +40,32 @@ impl Admission {
     }
 }
 
+/// Why a stored document cannot be served. Its rows are left as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum LoadError {
+    /// A row is not an update that admission takes.
+    #[error("a stored update is invalid: {0}")]
+    Invalid(#[from] InvalidUpdate),
+    /// A row builds on something that no row before it holds.
+    #[error("a stored update builds on something that is missing")]
+    Gap,
+}
+
 impl Admitted {
+    /// What stored updates lead to, and all of them in pieces, as [`Admission::pieces`] are.
+    pub fn load(updates: impl IntoIterator<Item = Bytes>) -> Result<(Self, Vec<Bytes>), LoadError> {
+        let mut admitted = Admitted::new();
+        let mut pieces = Vec::new();
+        for update in updates {
+            let admission = admitted.admit(&update)?;
+            if !admission.is_complete() {
+                return Err(LoadError::Gap);
+            }
+            pieces.extend(admission.pieces);
+        }
+        Ok((admitted, pieces))
+    }
+
     /// Takes what can be taken of `update`. On an error nothing was taken.
     pub fn admit(&mut self, update: &Bytes) -> Result<Admission, InvalidUpdate> {
         let scan = Scan::new(update)?;

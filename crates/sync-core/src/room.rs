@@ -20,18 +20,6 @@ use crate::state_vector::StateVector;
 use crate::update::{InvalidUpdate, Scan, merge};
 use bytes::Bytes;
 use std::collections::VecDeque;
-use thiserror::Error;
-
-/// Why a stored document cannot be served. Its rows are left as they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum LoadError {
-    /// A row is not an update that admission takes.
-    #[error("a stored update is invalid: {0}")]
-    Invalid(#[from] InvalidUpdate),
-    /// A row builds on something that no row before it holds.
-    #[error("a stored update builds on something that is missing")]
-    Gap,
-}
 
 /// Why a member sent an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,21 +91,9 @@ pub struct Room {
 }
 
 impl Room {
-    /// A room of the commits up to `sequence`, which `updates` hold in their order.
-    pub fn load(
-        document: DocumentName,
-        epoch: u64,
-        lineage: u64,
-        sequence: u64,
-        updates: impl IntoIterator<Item = Bytes>,
-    ) -> Result<Self, LoadError> {
-        let mut admitted = Admitted::new();
-        for update in updates {
-            if !admitted.admit(&update)?.is_complete() {
-                return Err(LoadError::Gap);
-            }
-        }
-        Ok(Room {
+    /// A room of the commits up to `sequence`, which led to `admitted` (see [`Admitted::load`]).
+    pub fn new(document: DocumentName, epoch: u64, lineage: u64, sequence: u64, admitted: Admitted) -> Self {
+        Room {
             document,
             epoch,
             lineage,
@@ -132,7 +108,7 @@ impl Room {
             members: Members::default(),
             next_member: 0,
             up_to_date: 0,
-        })
+        }
     }
 
     /// The document's name.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::admission::LoadError;
 use crate::protocol::Cursor;
 use yrs::updates::encoder::Encode;
 use yrs::{Doc, GetString, Options, ReadTxn, Text, Transact};
@@ -43,7 +44,7 @@ impl Author {
 }
 
 fn room() -> Room {
-    Room::load(DocumentName::parse("a/b").unwrap(), 1, 77, 0, []).unwrap()
+    Room::new(DocumentName::parse("a/b").unwrap(), 1, 77, 0, Admitted::new())
 }
 
 fn newcomer(room: &mut Room) -> MemberId {
@@ -252,11 +253,11 @@ fn rm10_a_stored_row_that_builds_on_nothing_refuses_to_load() {
     let author = Author::new(1);
     author.types("lost");
     let gap = author.types("b");
-    let load = |updates: Vec<Bytes>| Room::load(DocumentName::parse("a").unwrap(), 1, 1, 1, updates);
-    assert_eq!(load(vec![gap]).map(drop), Err(LoadError::Gap));
-    let damaged = load(vec![Bytes::from_static(&[9, 9])]).map(drop);
+    assert_eq!(Admitted::load([gap]).map(drop), Err(LoadError::Gap));
+    let damaged = Admitted::load([Bytes::from_static(&[9, 9])]).map(drop);
     assert!(matches!(damaged, Err(LoadError::Invalid(_))));
-    assert!(load(vec![author.state()]).is_ok());
+    let (admitted, pieces) = Admitted::load([author.state()]).unwrap();
+    assert_eq!((admitted.state_vector(), pieces), (author.state_vector(), vec![author.state()]));
 }
 
 #[test]
