@@ -6,7 +6,7 @@ use crate::connections::Connections;
 use crate::data_directory::{DataDirectory, DataDirectoryError};
 use crate::http::router;
 use crate::limits::{
-    CHECKPOINT_EVERY, DRAIN_CLOSE, DRAIN_FLUSH, DRAIN_LAST_FLUSH, DRAIN_WRITER, PRUNE_EVERY, READERS_MAX,
+    CHECKPOINT_EVERY, DRAIN_CLOSE, DRAIN_FLUSH, DRAIN_LAST_FLUSH, DRAIN_WITHIN, PRUNE_EVERY, READERS_MAX,
     SWEEP_EVERY, WAL_PAGES_MAX,
 };
 use crate::materializer::{Pool, Program};
@@ -30,7 +30,7 @@ use thiserror::Error;
 use tidewell_sync_core::limits::CLIENT_ID_END;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout, timeout_at};
 
 /// Why the relay does not start.
 #[derive(Debug, Error)]
@@ -154,13 +154,14 @@ impl Prepared {
             () = shutdown => {}
             ended = &mut serving => ended.map_err(io::Error::other)??,
         }
+        let drained_at = tokio::time::Instant::now() + DRAIN_WITHIN;
         drain(&relay, &stop_accepting).await;
         housekeeping.abort();
         serving.abort();
         relay.writer.end();
         // The thread ends after its last commit, or at once if the disk fails.
         let joined = tokio::task::spawn_blocking(move || writer.join());
-        let _ = timeout(DRAIN_WRITER, joined).await;
+        let _ = timeout_at(drained_at, joined).await;
         Ok(())
     }
 }
@@ -229,5 +230,26 @@ async fn keep_house(relay: Arc<Relay>, compactor: Arc<Compactor>, checkpointer: 
                 tokio::spawn(async move { compactor.prune(None).await });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::{Command, CommandLine};
+    use clap::Parser;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_ends_in_time_although_the_disk_and_a_client_do_not_answer() {
+        let data = tempfile::tempdir().unwrap();
+        let arguments = ["tidewell", "serve", "--data", data.path().to_str().unwrap()];
+        let Command::Serve(options) = CommandLine::parse_from(arguments).command else { panic!() };
+        let relay = Prepared::new(&options).unwrap().relay;
+        relay.writer.admitted(1);
+        let _stays = relay.connections.register(Arc::default());
+        let began = tokio::time::Instant::now();
+        drain(&relay, &Notify::new()).await;
+        assert!(began.elapsed() >= DRAIN_FLUSH + DRAIN_CLOSE + DRAIN_LAST_FLUSH, "{:?}", began.elapsed());
+        assert!(began.elapsed() < DRAIN_WITHIN, "{:?}", began.elapsed());
     }
 }

@@ -4,7 +4,6 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::{Duration, Instant};
 
 pub(crate) fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_tidewell"))
@@ -62,12 +61,10 @@ impl Relay {
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM; answers how it ended and after how long.
-    pub(crate) fn terminate(mut self) -> (ExitStatus, Duration) {
-        let start = Instant::now();
+    /// SIGTERM; answers how it ended. That it ends within 8 s is tested where the clock is not the machine's.
+    pub(crate) fn terminate(mut self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);
-        let status = self.child.wait().unwrap();
-        (status, start.elapsed())
+        self.child.wait().unwrap()
     }
 
     /// Asks again and again until `path` answers so that `reached` holds. A test that waits in vain is

@@ -5,7 +5,6 @@ use crate::client::{Client, Raw, socket};
 use crate::process::{Relay, data};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use std::time::Duration;
 use tidewell_sync_core::awareness::{Entry, decode, encode};
 use tidewell_sync_core::protocol::RelayMessage;
 use tidewell_sync_core::y_protocol::YMessage;
@@ -40,7 +39,7 @@ impl Stock {
 
     /// Takes one message as `y-websocket` does.
     async fn step(&mut self) {
-        let message = tokio::time::timeout(Duration::from_secs(20), self.socket.next()).await;
+        let message = tokio::time::timeout(crate::client::PATIENCE, self.socket.next()).await;
         let Message::Binary(frame) = message.expect("a message").expect("an open socket").unwrap() else {
             return;
         };
