@@ -84,6 +84,12 @@ pub(crate) const SETTLE_ROWS: usize = 16 << 10;
 /// … or when they have so many bytes: what they take of memory.
 pub(crate) const SETTLE_BYTES: usize = 4 << 20;
 
+/// So many times as many are kept where they come faster than they move: commits wait for the rest.
+pub(crate) const RECENT_FACTOR_BUSY: usize = 2;
+
+/// So many times as many are kept where they cannot be moved: then nothing is committed until they can.
+pub(crate) const RECENT_FACTOR_MAX: usize = 4;
+
 /// Rows that move at a time, so that no commit waits long behind them: about 2 ms.
 pub(crate) const SETTLE_ROWS_AT_ONCE: usize = 512;
 

@@ -321,7 +321,7 @@ impl Writer {
 
     /// Moves some rows to their places, between commits.
     fn settle(&mut self) {
-        if let Err(error) = self.store.settle_some() {
+        if let Err(error) = self.store.settle() {
             // They stay where they are, in memory and on the disk.
             tracing::warn!(%error, "rows could not be moved to their places; it is tried again");
             self.settle_from = Instant::now() + RETRY_AFTER_MAX;

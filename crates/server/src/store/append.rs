@@ -29,6 +29,9 @@ pub enum CommitError {
     /// SQLite or the disk failed.
     #[error("the store cannot write: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// Rows cannot be moved to their places in the log, and there are as many of them as may be.
+    #[error("the store cannot write: earlier rows cannot be moved to their places")]
+    Behind,
     /// SQLite refuses a document's row for a reason of its own.
     #[error("the store refuses a row of document {document:?}: {error}")]
     Row {
@@ -59,7 +62,7 @@ impl CommitError {
     /// The document that is at fault: without it the others can be committed. `None`: the store is.
     pub(crate) fn document(&self) -> Option<&DocumentName> {
         match self {
-            CommitError::Sqlite(_) => None,
+            CommitError::Sqlite(_) | CommitError::Behind => None,
             CommitError::Row { document, .. }
             | CommitError::Document { document, .. }
             | CommitError::Order { document, .. } => Some(document),
@@ -67,7 +70,7 @@ impl CommitError {
     }
 
     /// What happened while a document's rows were written.
-    fn of(document: &DocumentName, error: rusqlite::Error) -> Self {
+    pub(super) fn of(document: &DocumentName, error: rusqlite::Error) -> Self {
         let is_of_the_row = matches!(
             error.sqlite_error_code(),
             Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch)
@@ -98,6 +101,9 @@ impl Store {
         at_ms: u64,
     ) -> Result<(), CommitError> {
         let at_ms = to_sql(at_ms)?;
+        if self.recent.is_overfull() {
+            return Err(CommitError::Behind);
+        }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let (mut done, mut recent_id) = (Vec::new(), self.recent_id);
         for row in rows {
@@ -122,14 +128,14 @@ fn append_row(
     Row { document, epoch, first, through: sequence, update }: Row<'_>,
     at_ms: i64,
 ) -> Result<Appended, CommitError> {
-    let id = match recent.last(document, epoch) {
-        Some((id, last)) if first == last + 1 => id,
+    let (id, is_refused) = match recent.last(document, epoch) {
+        Some(last) if first == last.sequence + 1 => (last.document, last.is_refused),
         Some(_) => return Err(CommitError::Order { document: document.clone(), first }),
-        None => document_id(transaction, document, epoch, first)?,
+        None => (document_id(transaction, document, epoch, first)?, false),
     };
     let row = RecentRow { first, sequence, at_ms, update: update.clone() };
     let insert = || {
-        if row.update.len() < RECENT_ROW_BYTES_MAX {
+        if row.update.len() < RECENT_ROW_BYTES_MAX && !is_refused {
             let mut insert = transaction.prepare_cached(
                 "INSERT INTO recent (id, document, sequence, first, at_ms, update_v1)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",

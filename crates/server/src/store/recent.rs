@@ -11,7 +11,7 @@
 
 use super::append::CommitError;
 use super::{Store, to_sql};
-use crate::limits::{SETTLE_BYTES, SETTLE_ROWS, SETTLE_ROWS_AT_ONCE};
+use crate::limits::{RECENT_FACTOR_BUSY, RECENT_FACTOR_MAX, SETTLE_BYTES, SETTLE_ROWS, SETTLE_ROWS_AT_ONCE};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -34,13 +34,31 @@ struct RecentDocument {
     id: i64,
     epoch: u64,
     rows: Vec<RecentRow>,
+    /// The log refused them. They are tried again, and until they are there no row joins them.
+    is_refused: bool,
+}
+
+impl RecentDocument {
+    fn bytes(&self) -> usize {
+        self.rows.iter().map(|row| row.update.len()).sum()
+    }
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     documents: FxHashMap<DocumentName, RecentDocument>,
+    /// Rows and bytes, without those that the log refused: moving cannot make them fewer.
     rows: usize,
     bytes: usize,
+}
+
+/// The last row in memory of one document.
+pub(super) struct Last {
+    /// The document's ID.
+    pub(super) document: i64,
+    pub(super) sequence: u64,
+    /// The log refused this row, or one before it.
+    pub(super) is_refused: bool,
 }
 
 /// All rows in memory. Only the writer changes them, after the commit that changed the tables alike.
@@ -57,11 +75,12 @@ impl Recent {
         found.rows.iter().filter(|row| row.sequence > sequence).cloned().collect()
     }
 
-    /// The ID of a document that has rows here, and the sequence of the last one.
-    pub(super) fn last(&self, document: &DocumentName, epoch: u64) -> Option<(i64, u64)> {
+    /// The last row of a document that has rows here.
+    pub(super) fn last(&self, document: &DocumentName, epoch: u64) -> Option<Last> {
         let inner = self.inner.lock();
         let found = inner.documents.get(document).filter(|found| found.epoch == epoch)?;
-        Some((found.id, found.rows.last()?.sequence))
+        let sequence = found.rows.last()?.sequence;
+        Some(Last { document: found.id, sequence, is_refused: found.is_refused })
     }
 
     /// A row was appended to the table.
@@ -72,7 +91,7 @@ impl Recent {
         match inner.documents.get_mut(document) {
             Some(found) => found.rows.push(row),
             None => {
-                let new = RecentDocument { id, epoch, rows: vec![row] };
+                let new = RecentDocument { id, epoch, rows: vec![row], is_refused: false };
                 inner.documents.insert(document.clone(), new);
             }
         }
@@ -81,16 +100,36 @@ impl Recent {
     /// All rows of a document are in the log.
     pub(super) fn moved(&self, document: &DocumentName) {
         let mut inner = self.inner.lock();
-        if let Some(found) = inner.documents.remove(document) {
+        if let Some(found) = inner.documents.remove(document).filter(|found| !found.is_refused) {
             inner.rows -= found.rows.len();
-            inner.bytes -= found.rows.iter().map(|row| row.update.len()).sum::<usize>();
+            inner.bytes -= found.bytes();
+        }
+    }
+
+    /// The log refuses a document's rows: they stay.
+    fn refused(&self, document: &DocumentName) {
+        let mut inner = self.inner.lock();
+        let Inner { documents, rows, bytes } = &mut *inner;
+        if let Some(found) = documents.get_mut(document).filter(|found| !found.is_refused) {
+            found.is_refused = true;
+            *rows -= found.rows.len();
+            *bytes -= found.bytes();
         }
     }
 
     /// True when there are so many that they are to move.
     fn is_full(&self) -> bool {
+        self.exceeds(1)
+    }
+
+    /// True when there are so many that no other may join them.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.exceeds(RECENT_FACTOR_MAX)
+    }
+
+    fn exceeds(&self, factor: usize) -> bool {
         let inner = self.inner.lock();
-        inner.rows >= SETTLE_ROWS || inner.bytes >= SETTLE_BYTES
+        inner.rows >= factor * SETTLE_ROWS || inner.bytes >= factor * SETTLE_BYTES
     }
 
     /// All documents, the one with the highest ID first.
@@ -110,6 +149,8 @@ pub(super) struct Settling {
     documents: Vec<DocumentName>,
     /// Rows of the table up to this ID are in the log when no document is left, and can be deleted.
     through: i64,
+    /// The log refused some, which are left out: the table is not to be emptied.
+    has_refused: bool,
 }
 
 impl Store {
@@ -121,37 +162,57 @@ impl Store {
     /// Has all rows that are recent now move to the log.
     pub(crate) fn start_settling(&mut self) {
         if self.settling.is_none() && self.recent_id > self.settled_id {
-            self.settling = Some(Settling { documents: self.recent.documents(), through: self.recent_id });
+            let (documents, through) = (self.recent.documents(), self.recent_id);
+            self.settling = Some(Settling { documents, through, has_refused: false });
         }
     }
 
-    /// Moves some rows to the log: a bounded number, so that no commit waits long behind it.
-    pub(crate) fn settle_some(&mut self) -> Result<(), CommitError> {
+    /// Moves some rows to the log, between commits; more where commits bring more than that.
+    pub(crate) fn settle(&mut self) -> Result<(), CommitError> {
+        self.settle_some()?;
+        while self.recent.exceeds(RECENT_FACTOR_BUSY) {
+            self.settle_some()?;
+        }
+        Ok(())
+    }
+
+    /// Moves some rows to the log: a bounded number, so that no commit waits long behind it. When it fails nothing was
+    /// moved. If it was one document's fault, the next call goes on without that one.
+    pub(super) fn settle_some(&mut self) -> Result<(), CommitError> {
         if self.recent.is_full() {
             self.start_settling();
         }
-        let Some(settling) = &self.settling else { return Ok(()) };
+        let Some(settling) = &mut self.settling else { return Ok(()) };
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let (mut moved, mut left) = (0, settling.documents.len());
         while moved < SETTLE_ROWS_AT_ONCE
             && let Some(index) = left.checked_sub(1)
             && let Some(document) = settling.documents.get(index)
         {
-            moved += move_to_log(&transaction, &self.recent, document)?;
+            match move_to_log(&transaction, &self.recent, document) {
+                Ok(rows) => moved += rows,
+                Err(error) => {
+                    let error = CommitError::of(document, error);
+                    if error.document().is_some() {
+                        self.recent.refused(document);
+                        settling.documents.remove(index);
+                        settling.has_refused = true;
+                    }
+                    return Err(error);
+                }
+            }
             left = index;
         }
         let mut settled_id = self.settled_id;
-        if moved < SETTLE_ROWS_AT_ONCE {
+        if moved < SETTLE_ROWS_AT_ONCE && !settling.has_refused {
             settled_id = settling.through.min(settled_id + to_sql(SETTLE_ROWS_AT_ONCE as u64)?);
             transaction.prepare_cached("DELETE FROM recent WHERE id <= ?1")?.execute([settled_id])?;
         }
         transaction.commit()?;
         self.settled_id = settled_id;
-        if let Some(settling) = &mut self.settling {
-            settling.documents.drain(left..).for_each(|document| self.recent.moved(&document));
-            if settled_id >= settling.through {
-                self.settling = None;
-            }
+        settling.documents.drain(left..).for_each(|document| self.recent.moved(&document));
+        if settled_id >= settling.through || (settling.has_refused && settling.documents.is_empty()) {
+            self.settling = None;
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::limits::{RECENT_FACTOR_MAX, SETTLE_ROWS};
 use bytes::Bytes;
 use std::sync::Arc;
 use tidewell_sync_core::document_name::DocumentName;
@@ -240,6 +241,91 @@ async fn rows_on_their_way_to_their_places_are_read_like_all_others() {
         let left: i64 =
             store.unwrap().connection.query_row("SELECT count(*) FROM recent", [], |r| r.get(0)).unwrap();
         assert_eq!(left, 0);
+    }
+}
+
+#[tokio::test]
+async fn rows_that_the_log_refuses_stay_where_they_are_and_hold_up_no_others() {
+    let scratch = Scratch::new();
+    let (_directory, store) = scratch.open(7);
+    let mut store = store.unwrap();
+    let [a, b, c] = ["a", "b", "c"].map(name);
+    for document in [&a, &b, &c] {
+        store.append([row(document, 1, 1, &text("1")), row(document, 2, 2, &text("2"))], 10).unwrap();
+    }
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON log WHEN NEW.sequence = 2 AND NEW.document =
+                  (SELECT id FROM document WHERE name = 'b') BEGIN SELECT RAISE(ABORT, 'refused'); END";
+    store.connection.execute_batch(refuse).unwrap();
+    store.start_settling();
+    let refused: Vec<CommitError> = std::iter::from_fn(|| {
+        let is_settling = store.is_settling();
+        is_settling.then(|| store.settle_some())
+    })
+    .filter_map(Result::err)
+    .collect();
+    assert!(matches!(&refused[..], [CommitError::Row { document, .. }] if *document == b), "{refused:?}");
+    let in_log = |store: &Store, document: &str| {
+        let count = "SELECT count(*) FROM log WHERE document = (SELECT id FROM document WHERE name = ?1)";
+        store.connection.query_row(count, [document], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    assert_eq!(["a", "b", "c"].map(|document| in_log(&store, document)), [2, 0, 2]);
+    let count = |store: &Store| {
+        let count = "SELECT count(*) FROM recent WHERE document = (SELECT id FROM document WHERE name = 'b')";
+        store.connection.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    assert_eq!(count(&store), 2, "a crash now does not lose them");
+    let more = store.append([row(&a, 3, 3, &text("3")), row(&b, 3, 3, &text("3"))], 11);
+    assert!(
+        matches!(more, Err(CommitError::Row { document, .. }) if document == b),
+        "memory takes no more of it"
+    );
+    store.append([row(&a, 3, 3, &text("3"))], 11).unwrap();
+    for (document, last) in [(&a, 3), (&b, 2), (&c, 2)] {
+        assert_eq!(load(&store, document).await.unwrap().unwrap().sequence, last);
+    }
+    store.connection.execute_batch("DROP TRIGGER refuse").unwrap();
+    store.append([row(&b, 3, 3, &text("3"))], 12).unwrap();
+    settle(&mut store);
+    assert_eq!(["a", "b", "c"].map(|document| in_log(&store, document)), [3, 3, 2]);
+    assert_eq!((count(&store), store.recent.rows(&b, 0).len()), (0, 0));
+}
+
+#[test]
+fn while_rows_cannot_be_moved_memory_takes_a_bounded_number_and_then_nothing_is_committed() {
+    let scratch = Scratch::new();
+    let (_directory, store) = scratch.open(7);
+    let mut store = store.unwrap();
+    let documents: Vec<_> = (0..SETTLE_ROWS).map(|number| name(&number.to_string())).collect();
+    store.connection.execute_batch("ALTER TABLE log RENAME TO elsewhere").unwrap();
+    let update = text("row");
+    let mut committed = 0;
+    let failed = (1..=2 * RECENT_FACTOR_MAX as u64).find_map(|sequence| {
+        let rows = documents.iter().map(|document| row(document, sequence, sequence, &update));
+        let failed = store.append(rows, 10).err();
+        committed += u64::from(failed.is_none());
+        assert!(store.settle_some().is_err() || !store.is_settling());
+        failed
+    });
+    assert!(matches!(failed, Some(CommitError::Behind)), "{failed:?}");
+    assert_eq!(committed, RECENT_FACTOR_MAX as u64);
+    store.connection.execute_batch("ALTER TABLE elsewhere RENAME TO log").unwrap();
+    settle(&mut store);
+    let next = committed + 1;
+    store.append(documents.iter().map(|document| row(document, next, next, &update)), 11).unwrap();
+}
+
+#[test]
+fn rows_that_come_faster_than_they_move_are_a_bounded_number_in_memory() {
+    let scratch = Scratch::new();
+    let (_directory, store) = scratch.open(7);
+    let mut store = store.unwrap();
+    let documents: Vec<_> = (0..SETTLE_ROWS).map(|number| name(&number.to_string())).collect();
+    let update = text("row");
+    for sequence in 1..=2 * RECENT_FACTOR_MAX as u64 {
+        store
+            .append(documents.iter().map(|document| row(document, sequence, sequence, &update)), 10)
+            .unwrap();
+        store.settle().unwrap();
     }
 }
 
