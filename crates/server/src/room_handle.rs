@@ -227,7 +227,8 @@ impl RoomHandle {
         inner.last_commit = Instant::now();
         let bytes = inner.room.uncommitted_bytes();
         let freed = inner.counted_bytes.saturating_sub(bytes);
-        inner.counted_bytes = bytes;
+        // What is not counted yet is counted with the next push: never is more taken back than was counted.
+        inner.counted_bytes -= freed;
         inner.is_queued = inner.room.has_batch();
         let again = inner.is_queued;
         inner.mark_all();

@@ -29,7 +29,7 @@ use std::time::Instant;
 use thiserror::Error;
 use tidewell_sync_core::limits::CLIENT_ID_END;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout, timeout_at};
 
 /// Why the relay does not start.
@@ -67,6 +67,10 @@ pub enum ServeError {
     /// The listener failed.
     #[error("cannot accept connections: {0}")]
     Listen(#[from] io::Error),
+    /// The writer's thread has ended, which only a fault in this program can make it do. What was not acknowledged is
+    /// with the clients; a relay that is started again takes it.
+    #[error("the writer has ended: nothing could be committed any more")]
+    Writer,
 }
 
 /// A relay that has everything it needs: data directory locked, store open.
@@ -137,7 +141,7 @@ impl Prepared {
             return Err(StartError::NotLoopback(address).into());
         }
         let Prepared { relay, assets, compactor, checkpointer, store, directory } = self;
-        let writer = start_writer(directory, store, &relay).map_err(StartError::Thread)?;
+        let (writer, writer_ended) = start_writer(directory, store, &relay).map_err(StartError::Thread)?;
         let housekeeping = tokio::spawn(keep_house(relay.clone(), compactor, checkpointer));
         // Small messages are not held back to be sent with later ones. That an option cannot be set is no
         // reason to refuse a connection.
@@ -150,31 +154,41 @@ impl Prepared {
                 .with_graceful_shutdown(async move { stopped.notified().await })
                 .into_future(),
         );
-        tokio::select! {
-            () = shutdown => {}
-            ended = &mut serving => ended.map_err(io::Error::other)??,
-        }
+        let ended = tokio::select! {
+            () = shutdown => Ok(()),
+            ended = &mut serving => ended.map_err(io::Error::other).flatten().map_err(ServeError::Listen),
+            _ = writer_ended => Err(ServeError::Writer),
+        };
         let drained_at = tokio::time::Instant::now() + DRAIN_WITHIN;
-        drain(&relay, &stop_accepting).await;
+        if ended.is_ok() {
+            drain(&relay, &stop_accepting).await;
+        }
         housekeeping.abort();
         serving.abort();
         relay.writer.end();
         // The thread ends after its last commit, or at once if the disk fails.
         let joined = tokio::task::spawn_blocking(move || writer.join());
         let _ = timeout_at(drained_at, joined).await;
-        Ok(())
+        ended
     }
 }
 
-/// The thread keeps the directory's lock until it has ended, however long the disk makes it wait.
-fn start_writer(directory: DataDirectory, store: Store, relay: &Relay) -> io::Result<JoinHandle<()>> {
+/// The thread keeps the directory's lock until it has ended, however long the disk makes it wait. The receiver is ready
+/// when it has, also by a panic.
+fn start_writer(
+    directory: DataDirectory,
+    store: Store,
+    relay: &Relay,
+) -> io::Result<(JoinHandle<()>, oneshot::Receiver<()>)> {
+    let (running, ended) = oneshot::channel();
     let connections = relay.connections.clone();
     let relieved = Box::new(move || connections.nudge_all());
     let writer = Writer::new(store, relay.writer.clone(), relay.metrics.clone(), relieved);
-    std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
+    let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
+        let _held = (running, directory);
         writer.run();
-        drop(directory);
-    })
+    })?;
+    Ok((thread, ended))
 }
 
 async fn drain(relay: &Arc<Relay>, stop_accepting: &Notify) {
@@ -251,5 +265,19 @@ mod tests {
         drain(&relay, &Notify::new()).await;
         assert!(began.elapsed() >= DRAIN_FLUSH + DRAIN_CLOSE + DRAIN_LAST_FLUSH, "{:?}", began.elapsed());
         assert!(began.elapsed() < DRAIN_WITHIN, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_relay_without_its_writer_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let arguments = ["tidewell", "serve", "--listen", "127.0.0.1:0", "--data"].map(Into::into);
+        let arguments = arguments.into_iter().chain([folder.path().as_os_str().to_owned()]);
+        let Command::Serve(options) = CommandLine::parse_from(arguments).command else { panic!("not serve") };
+        let prepared = Prepared::new(&options).unwrap();
+        let listener = TcpListener::bind(options.listen).await.unwrap();
+        // The thread ends, as a panic would make it.
+        prepared.relay.writer.end();
+        let ended = prepared.run(listener, std::future::pending()).await;
+        assert!(matches!(ended, Err(ServeError::Writer)));
     }
 }
