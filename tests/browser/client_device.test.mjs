@@ -148,6 +148,10 @@ test('a connection that the browser closes is opened again, and the unsaved tail
     globalThis.database.close()
     await doc.saved('device').catch(() => doc.saved('device'))
   })
+  await on(page, async ({ client }) => {
+    globalThis.database.close()
+    await (await client.doc('test/other')).close()
+  })
   await page.reload()
   await openDevice(page)
   assert.equal(await on(page, ({ doc }) => doc.text('notes').toString()), 'ab')

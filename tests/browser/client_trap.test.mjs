@@ -202,3 +202,90 @@ test('edits with which the module always fails are given up and reported, and th
   })
   assert.equal(await on(page, ({ doc }) => doc.text('notes').toString()), 'good')
 })
+
+test('a trap while the status is read is nobody’s error: saved(device) resolves, and the status is told', async t => {
+  const page = await (await startPages(t)).page(trappableModule)
+  await openDevice(page)
+  const seen = await on(page, async ({ doc, errors }) => {
+    const told = new Promise(resolve => {
+      doc.onStatus(({ device, unsent }) => device === 'saved' && unsent.edits === 1 && resolve())
+    })
+    doc.text('notes').insert(0, 'x')
+    await null
+    // When the row is on the disk: nothing else asks before.
+    globalThis.trap = { name: 'core_status', times: 1 }
+    await doc.saved('device')
+    await told
+    return errors.map(error => error.code)
+  })
+  assert.deepEqual(seen, ['recovered'])
+})
+
+test('what was edited in the turn of a trap is written, though the document or the client is closed at once', async t => {
+  for (const what of ['doc', 'client']) {
+    const page = await (await startPages(t)).page(trappableModule)
+    await openDevice(page)
+    await on(
+      page,
+      async (device, what) => {
+        globalThis.trap = { name: 'core_commit', times: 1 }
+        device.doc.text('notes').insert(0, 'kept')
+        await device[what].close()
+        globalThis.trap = undefined
+        await device.client.close()
+      },
+      what,
+    )
+    assert.equal(await page.evaluate(() => globalThis.traps), 1)
+    await openDevice(page)
+    assert.equal(await on(page, ({ doc }) => doc.text('notes').toString()), 'kept', what)
+  }
+})
+
+test('what an edit throws is thrown, though the module fails while the edit is taken back', async t => {
+  const page = await (await startPages(t)).page(trappableModule)
+  await openDevice(page)
+  const thrown = await on(page, async ({ doc }) => {
+    doc.text('notes').insert(0, 'before')
+    globalThis.trap = { name: 'core_discard', times: 1 }
+    let thrown
+    try {
+      doc.edit(d => {
+        d.text('notes').insert(0, 'never ')
+        throw new Error('mine')
+      })
+    } catch (error) {
+      thrown = error.message
+    }
+    await doc.saved('device')
+    return `${thrown}, ${doc.text('notes')}`
+  })
+  assert.equal(thrown, 'mine, before')
+})
+
+test('a document is opened though the module fails meanwhile, in this client or in another one of the page', async t => {
+  const page = await (await startPages(t)).page(trappableModule)
+  await openDevice(page, { name: 'a', store: 'a' })
+  await openDevice(page, { name: 'b', store: 'b' })
+  await on(page, async ({ client }) => {
+    globalThis.trap = { name: 'core_drain', times: 1 }
+    const doc = await client.doc('test/second')
+    doc.text('notes').insert(0, 'x')
+    await doc.saved('device')
+  })
+  assert.equal(await page.evaluate(() => globalThis.traps), 1)
+  await on(
+    page,
+    async ({ client }) => {
+      const doc = await client.doc('test/second')
+      doc.text('notes').insert(0, 'y')
+      await doc.saved('device')
+    },
+    undefined,
+    'b',
+  )
+  for (const name of ['a', 'b']) {
+    const codes = await on(page, ({ errors }) => errors.map(error => error.code), undefined, name)
+    assert.deepEqual(codes, ['recovered'])
+  }
+})

@@ -4,11 +4,11 @@ import { type Connection, keepConnection, type SocketConstructor } from './conne
 import { openDevice, type StorageChoice } from './device/device.js'
 import type { Change } from './device/store.js'
 import { type Doc, makeDoc } from './doc.js'
-import { act, type Engine, flush, refresh, report } from './engine.js'
+import { act, type Engine, flush, readStatus, refresh, report } from './engine.js'
 import { errorFrom, TidewellError } from './error.js'
 import { leftBehind } from './left_behind.js'
 import { askSiblings, loadReplica, recover, watchTab } from './loading.js'
-import { newReplica, type Replica } from './replica.js'
+import { endReplica, newReplica, type Replica } from './replica.js'
 import { joinTabs, singleTab, type TabMessage } from './tabs.js'
 import { type Wasm, wasmGeneration } from './wasm.js'
 
@@ -24,19 +24,22 @@ export interface OpenOptions {
   readonly broadcast?: boolean
   /** Hears of errors that no call of its own threw: in callbacks, on the disk, of the module. Default: `console.error`. */
   readonly onError?: (error: unknown) => void
-  /** What opens sockets. Default: the platform's `WebSocket`. */
+  /** What opens sockets. Default: the platform's `WebSocket`; Node.js has one from version 22 on. */
   readonly webSocket?: SocketConstructor
 }
 
 /** A client. */
 export interface Client {
-  /** Opens a document from this device alone: no network is needed. Fails with `invalid_name` or `closed`. */
+  /**
+   * Opens a document from this device alone: no network is needed. One that is open already is the same object.
+   * Fails with `invalid_name`, `closed`, or `device_failed` when the store cannot be read.
+   */
   doc(name: string): Promise<Doc>
   /** Ends the connection until `resume`: the documents are offline. */
   pause(): void
   /** Connects again. */
   resume(): void
-  /** Writes what is not on disk, and ends. Fails when it cannot be written. */
+  /** Ends: no more edits are taken, and what is not on disk is written. Fails when it cannot be. */
   close(): Promise<void>
 }
 
@@ -52,6 +55,9 @@ const goodAfterTicks = 5
 /** Seconds between two looks at what tabs have left behind. */
 const lookTicks = 5
 
+/** Half of a surrogate pair: it has no UTF-8. */
+const halfPair = /\p{Surrogate}/u
+
 /** Opens a client with a module that is loaded. Fails with `invalid_options` or `device_unavailable`. */
 export async function openClient(wasm: Wasm, options: OpenOptions): Promise<Client> {
   const { store = 'default', storage = 'auto', broadcast = true } = options
@@ -59,6 +65,9 @@ export async function openClient(wasm: Wasm, options: OpenOptions): Promise<Clie
   if (typeof store !== 'string' || store === '') throw new TidewellError('invalid_options', 'store')
   if (!['auto', 'indexeddb', 'memory'].includes(storage))
     throw new TidewellError('invalid_options', 'storage')
+  const Socket = options.webSocket ?? globalThis.WebSocket
+  if (url !== undefined && Socket === undefined)
+    throw new TidewellError('invalid_options', 'webSocket: there is none here, and url needs one')
 
   let engine: Engine | undefined
   const device = await openDevice(store, storage, {
@@ -86,8 +95,7 @@ export async function openClient(wasm: Wasm, options: OpenOptions): Promise<Clie
     isTelling: false,
   }
   engine = opened
-  const Socket = options.webSocket ?? globalThis.WebSocket
-  if (url !== undefined && Socket !== undefined) opened.connection = connect(opened, url, Socket)
+  if (url !== undefined) opened.connection = connect(opened, url, Socket)
   return makeClient(opened)
 }
 
@@ -118,6 +126,7 @@ function connect(engine: Engine, url: string, Socket: SocketConstructor): Connec
       for (const replica of engine.replicas.values()) if (replica.id >= 0) askSiblings(engine, replica)
     },
     changed: () => refreshAll(engine),
+    impossible: error => report(engine, new TidewellError('disconnected', 'no socket can be made', error)),
     wait: attempt => Math.max(engine.wasm.backoff_ms(attempt, Math.random()), returnMs(engine) - Date.now()),
   })
 }
@@ -163,6 +172,17 @@ async function answer(engine: Engine, replica: Replica, known: Uint8Array): Prom
   })
 }
 
+/** Writes what is to end, and reads its last status. True when the module starts anew: then that is to be waited for. */
+function isStartingAnew(engine: Engine, replicas: Iterable<Replica>): boolean {
+  if (engine.recovery === undefined) {
+    for (const replica of replicas) {
+      flush(engine, replica)
+      readStatus(engine, replica)
+    }
+  }
+  return engine.recovery !== undefined
+}
+
 function makeClient(engine: Engine): Client {
   const docs = new Map<string, Promise<Doc>>()
   /** What the application has open; the other documents are open to push what was left behind. */
@@ -200,13 +220,14 @@ function makeClient(engine: Engine): Client {
   page?.addEventListener('visibilitychange', onVisibility)
 
   async function closeDoc(replica: Replica): Promise<void> {
+    // The next module makes the last edits again: without it they would be gone.
+    while (isStartingAnew(engine, [replica])) await engine.recovery
     if (replica.ending.signal.aborted) return
-    flush(engine, replica)
     const saved = engine.device.flush()
     docs.delete(replica.name)
     wanted.delete(replica.name)
     engine.replicas.delete(replica.name)
-    replica.ending.abort()
+    endReplica(replica)
     act(engine, core => core.remove(replica.id))
     await saved
   }
@@ -226,7 +247,8 @@ function makeClient(engine: Engine): Client {
       engine.replicas.delete(name)
       docs.delete(name)
       wanted.delete(name)
-      replica.ending.abort()
+      endReplica(replica)
+      if (engine.isClosed) throw new TidewellError('closed')
       throw errorFrom(error, `document "${name}"`)
     }
     return makeDoc(engine, replica, () => closeDoc(replica))
@@ -240,31 +262,37 @@ function makeClient(engine: Engine): Client {
     return opening
   }
 
+  async function end(): Promise<void> {
+    ending.abort()
+    clearInterval(ticking)
+    globalThis.removeEventListener?.('pagehide', hide)
+    page?.removeEventListener('visibilitychange', onVisibility)
+    while (isStartingAnew(engine, engine.replicas.values())) await engine.recovery
+    // From here on edits are refused: what came later would not be written.
+    engine.isClosed = true
+    try {
+      await engine.device.close()
+    } finally {
+      engine.connection?.close()
+      for (const replica of engine.replicas.values()) endReplica(replica)
+      engine.tabs.close()
+      if (engine.generation === wasmGeneration()) engine.core.free()
+    }
+  }
+  let closing: Promise<void> | undefined
+
   return {
     async doc(name) {
       if (engine.isClosed) throw new TidewellError('closed')
-      if (typeof name !== 'string') throw new TidewellError('invalid_name')
+      if (typeof name !== 'string' || halfPair.test(name)) throw new TidewellError('invalid_name')
       wanted.add(name)
       return openOnce(name)
     },
     pause: () => engine.connection?.pause(),
     resume: () => engine.connection?.resume(),
-    async close() {
-      if (engine.isClosed) return
-      ending.abort()
-      clearInterval(ticking)
-      globalThis.removeEventListener?.('pagehide', hide)
-      page?.removeEventListener('visibilitychange', onVisibility)
-      for (const replica of engine.replicas.values()) flush(engine, replica)
-      try {
-        await engine.device.close()
-      } finally {
-        engine.isClosed = true
-        engine.connection?.close()
-        for (const replica of engine.replicas.values()) replica.ending.abort()
-        engine.tabs.close()
-        if (engine.recovery === undefined && engine.generation === wasmGeneration()) engine.core.free()
-      }
+    close() {
+      closing ??= end()
+      return closing
     },
   }
 }

@@ -9,6 +9,8 @@ export interface ConnectionEvents {
   readonly lost: () => void
   /** Where the connection stands has changed. */
   readonly changed: () => void
+  /** No socket could be made: the page may not connect to such an address. It is not tried again. */
+  readonly impossible: (error: unknown) => void
   /** Milliseconds to wait before the next attempt. */
   readonly wait: (attempt: number) => number
 }
@@ -53,7 +55,13 @@ export function keepConnection(url: string, Socket: SocketConstructor, events: C
     clearTimeout(timer)
     timer = undefined
     if (socket !== undefined || isPaused || isClosed) return
-    const mine = new Socket(url, subprotocol)
+    let mine: WebSocket
+    try {
+      mine = new Socket(url, subprotocol)
+    } catch (error) {
+      events.impossible(error)
+      return
+    }
     socket = mine
     mine.binaryType = 'arraybuffer'
     mine.onopen = () => {

@@ -1,7 +1,15 @@
 // A document as the application holds it.
 
-import type { Code } from './code.js'
-import { call, type Engine, flush, queueFlush, readStatus, refresh } from './engine.js'
+import {
+  call,
+  type Engine,
+  flush,
+  isRecovery,
+  moduleReady,
+  queueFlush,
+  readStatus,
+  refresh,
+} from './engine.js'
 import { TidewellError } from './error.js'
 import {
   type CounterHandle,
@@ -42,7 +50,8 @@ export interface Doc extends Types {
   readonly status: Status
   /**
    * Edits in one transaction: all of them, or none when `change` throws. Inside, the handles read what was edited.
-   * Answers what `change` answers. An `edit` inside another is a part of it.
+   * Answers what `change` answers. An `edit` inside another is a part of it. Fails with `closed`, and with
+   * `invalid_options` when `change` is asynchronous: what it does later would be no part of it.
    */
   edit<T>(change: (types: Types) => T): T
   /**
@@ -54,10 +63,14 @@ export interface Doc extends Types {
   onStatus(callback: (status: Status) => void): () => void
   /**
    * Resolves when every edit made so far is on this device's disk (`device`) or durable at the relay (`relay`, which
-   * waits while offline). Fails with the code of what prevents it, `aborted` or `closed`.
+   * waits while offline, and for ever in a client without `url`). Fails with the code of what prevents it, with
+   * `aborted` when `signal` ends the wait, and with `closed`.
    */
   saved(where: 'device' | 'relay', options?: { readonly signal?: AbortSignal }): Promise<void>
-  /** Closes the document on this device. What the relay does not have stays on disk. */
+  /**
+   * Closes the document on this device, for all who have it from this client. What the relay does not have stays on
+   * disk. Fails when it cannot be written.
+   */
   close(): Promise<void>
 }
 
@@ -78,18 +91,27 @@ export function makeDoc(engine: Engine, replica: Replica, close: () => Promise<v
     watch: (select, callback) => watch(engine, replica, select, callback),
     onStatus(callback) {
       const listener = (status: Status) => callback(status)
+      assertOpen(engine, replica)
       // Changes are told against what is known now.
       readStatus(engine, replica)
       replica.statusListeners.add(listener)
-      return () => replica.statusListeners.delete(listener)
+      return () => {
+        replica.statusListeners.delete(listener)
+      }
     },
-    async saved(where, options = {}) {
+    async saved(where, { signal } = {}) {
+      if (where !== 'device' && where !== 'relay') throw new TidewellError('invalid_options', 'where')
+      assertOpen(engine, replica)
       flush(engine, replica)
-      if (where === 'device') await savedOnDevice(engine, replica, options.signal)
-      else await savedAtRelay(engine, replica, options.signal)
+      if (where === 'device') await until(signal, () => savedOnDevice(engine, replica))
+      else await savedAtRelay(engine, replica, signal)
     },
     close,
   }
+}
+
+function assertOpen(engine: Engine, replica: Replica): void {
+  if (engine.isClosed || replica.ending.signal.aborted) throw new TidewellError('closed')
 }
 
 function makeTypes(engine: Engine, replica: Replica): Types {
@@ -127,16 +149,16 @@ function readValue(engine: Engine, replica: Replica): DocValue {
 }
 
 function editTogether<T>(engine: Engine, replica: Replica, types: Types, change: (types: Types) => T): T {
-  if (replica.depth > 0) return change(types)
-  if (engine.isClosed || replica.ending.signal.aborted) throw new TidewellError('closed')
+  if (replica.depth > 0) return now(change, types)
+  assertOpen(engine, replica)
   const before = replica.inputs.length
   const wasCounting = replica.isCounting
   replica.depth = 1
   try {
-    return change(types)
+    return now(change, types)
   } catch (error) {
-    rollBack(engine, replica, before)
     replica.isCounting = wasCounting
+    rollBack(engine, replica, before)
     throw error
   } finally {
     replica.depth = 0
@@ -145,15 +167,28 @@ function editTogether<T>(engine: Engine, replica: Replica, types: Types, change:
   }
 }
 
+/** What `change` answers. What it would edit after it has answered could not be taken back with the rest. */
+function now<T>(change: (types: Types) => T, types: Types): T {
+  const answer: unknown = change(types)
+  if (typeof answer === 'object' && answer !== null && 'then' in answer)
+    throw new TidewellError('invalid_options', 'edit was given an asynchronous function')
+  return answer as T
+}
+
 /** The draft is made again from what was in it before: nothing of it has been written. */
 function rollBack(engine: Engine, replica: Replica, inputs: number): void {
   if (replica.inputs.length === inputs) return
   replica.inputs.length = inputs
-  if (engine.recovery !== undefined) return
-  call(engine, core => {
-    core.discard(replica.id)
-    for (const input of replica.inputs) input(core, replica.id)
-  })
+  if (engine.isClosed || engine.recovery !== undefined) return
+  try {
+    call(engine, core => {
+      core.discard(replica.id)
+      for (const input of replica.inputs) input(core, replica.id)
+    })
+  } catch (error) {
+    // The next module makes the draft of what is left.
+    if (!isRecovery(error)) throw error
+  }
 }
 
 function watch<T>(
@@ -163,9 +198,9 @@ function watch<T>(
   callback: (selected: T) => void,
 ): () => void {
   let last = select(readValue(engine, replica))
-  let isEnded = false
   const listener = () => {
-    if (isEnded || engine.isClosed) return
+    // It may have ended since this call was due.
+    if (!replica.valueListeners.has(listener)) return
     const next = select(readValue(engine, replica))
     if (isSame(last, next)) return
     last = next
@@ -173,7 +208,6 @@ function watch<T>(
   }
   replica.valueListeners.add(listener)
   return () => {
-    isEnded = true
     replica.valueListeners.delete(listener)
   }
 }
@@ -188,15 +222,12 @@ function isSame(a: unknown, b: unknown): boolean {
   )
 }
 
-async function savedOnDevice(
-  engine: Engine,
-  replica: Replica,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  if (engine.recovery !== undefined) await engine.recovery
-  await until(signal, async () => {
-    while (engine.device.unsaved(replica.name).length > 0) await engine.device.flush()
-  })
+async function savedOnDevice(engine: Engine, replica: Replica): Promise<void> {
+  if (engine.recovery !== undefined) await moduleReady(engine)
+  // Not until nothing is unsaved: somebody who types on would keep it from ending.
+  const newest = engine.device.unsaved(replica.name).at(-1)
+  while (newest !== undefined && engine.device.unsaved(replica.name).includes(newest))
+    await engine.device.flush()
 }
 
 async function savedAtRelay(
@@ -204,22 +235,21 @@ async function savedAtRelay(
   replica: Replica,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  if (engine.isClosed || replica.ending.signal.aborted) throw new TidewellError('closed')
-  if (engine.recovery !== undefined) await engine.recovery
-  readStatus(engine, replica)
-  const row = replica.coreStatus[5]
-  if (row === undefined) return
   let waiter: Waiter | undefined
-  try {
-    await until(signal, () => {
-      return new Promise<void>((done, reject) => {
-        const fail = (code: Code) => reject(new TidewellError(code))
-        waiter = { row, done, fail }
-        replica.waiters.add(waiter)
-        replica.ending.signal.addEventListener('abort', () => fail('closed'), { once: true })
-        refresh(engine, replica)
-      })
+  const acknowledged = async () => {
+    if (engine.recovery !== undefined) await moduleReady(engine)
+    assertOpen(engine, replica)
+    readStatus(engine, replica)
+    const row = replica.coreStatus[5]
+    if (row === undefined) return
+    await new Promise<void>((done, reject) => {
+      waiter = { row, done, fail: code => reject(new TidewellError(code)) }
+      replica.waiters.add(waiter)
+      refresh(engine, replica)
     })
+  }
+  try {
+    await until(signal, acknowledged)
   } finally {
     if (waiter !== undefined) replica.waiters.delete(waiter)
   }

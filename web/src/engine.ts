@@ -3,7 +3,7 @@
 // Rules: every call of the module is followed by one drain; callbacks of the application run when no call does;
 // what an edit was called with stays here until its bytes are out.
 
-import type { Code } from './code.js'
+import { type Code, isTransient } from './code.js'
 import type { Connection } from './connection.js'
 import type { Device } from './device/device.js'
 import type { Change, OutboxRow, ReceivedKey } from './device/store.js'
@@ -60,8 +60,20 @@ export function act(engine: Engine, run: (core: Core) => void): void {
     call(engine, run)
     settle(engine)
   } catch (error) {
-    if (!(error instanceof TidewellError && error.code === 'recovered')) report(engine, error)
+    if (!isRecovery(error)) report(engine, error)
   }
+}
+
+/** True for what a call fails with that has begun a new module: everything is there again when it has been made. */
+export function isRecovery(error: unknown): boolean {
+  return error instanceof TidewellError && error.code === 'recovered'
+}
+
+/** Waits until the module can be used. Another client of the page may have thrown it away. Fails with `closed`. */
+export async function moduleReady(engine: Engine): Promise<void> {
+  if (engine.generation !== wasmGeneration()) startRecovery(engine, undefined)
+  while (engine.recovery !== undefined) await engine.recovery
+  if (engine.isClosed) throw new TidewellError('closed')
 }
 
 /** Begins a new module, unless one is being made. */
@@ -78,13 +90,19 @@ export function startRecovery(engine: Engine, failure: unknown): void {
   })
 }
 
-/** Tells the application of an error. What its callback throws is the page's. */
+/** Tells the application of an error. */
 export function report(engine: Engine, error: unknown): void {
-  engine.tasks.push(() => {
-    if (engine.onError !== undefined) engine.onError(error)
-    else console.error(error)
-  })
+  engine.tasks.push(() => tellError(engine, error))
   queueMicrotask(() => tell(engine))
+}
+
+function tellError(engine: Engine, error: unknown): void {
+  try {
+    if (engine.onError === undefined) console.error(error)
+    else engine.onError(error)
+  } catch (second) {
+    console.error(second)
+  }
 }
 
 /** One edit of the application: into the draft, to be written with the turn. Fails when it cannot be made. */
@@ -97,7 +115,7 @@ export function edit(engine: Engine, replica: Replica, input: Input, isCounting 
       call(engine, core => input(core, replica.id))
     } catch (error) {
       // After a trap the input is kept and made again; an edit that was refused is not.
-      if (!(error instanceof TidewellError && error.code === 'recovered')) {
+      if (!isRecovery(error)) {
         replica.inputs.pop()
         throw error
       }
@@ -127,7 +145,7 @@ export function flush(engine: Engine, replica: Replica): void {
     call(engine, core => core.commit(replica.id, Date.now(), replica.edits))
     settle(engine, replica)
   } catch (error) {
-    if (!(error instanceof TidewellError && error.code === 'recovered')) report(engine, error)
+    if (!isRecovery(error)) report(engine, error)
   }
 }
 
@@ -294,31 +312,42 @@ export function refresh(engine: Engine, replica: Replica): void {
 
 /** Works a document's status out anew, and tells if it has changed. */
 export function readStatus(engine: Engine, replica: Replica): void {
-  if (engine.isClosed) return
-  if (engine.recovery === undefined && engine.generation === wasmGeneration() && replica.id >= 0) {
-    replica.coreStatus = call(engine, core => core.status(replica.id)) as CoreStatus
-    settleWaiters(engine, replica)
-  }
-  const [link, code, edits, bytes, since] = replica.coreStatus
-  const isOnItsWay = engine.connection !== undefined && engine.connection.state() !== 'offline'
+  const isEnded = engine.isClosed || replica.ending.signal.aborted
+  if (!isEnded && replica.id >= 0) readCoreStatus(engine, replica)
+  const [, , edits, bytes, since] = replica.coreStatus
   const status: Status = {
     device: engine.device.state(replica.name),
-    link:
-      link === 'refused' && code !== undefined
-        ? { refused: code }
-        : link === 'live'
-          ? 'live'
-          : isOnItsWay
-            ? 'connecting'
-            : 'offline',
+    link: isEnded ? 'offline' : linkOf(engine, replica),
     unsent: { edits, bytes, since },
     storage: engine.device.storage,
     persistent: engine.device.persistent(),
   }
   if (isSameStatus(status, replica.status)) return
   replica.status = status
-  for (const listener of replica.statusListeners) engine.tasks.push(() => listener(status))
+  for (const listener of replica.statusListeners) {
+    engine.tasks.push(() => {
+      if (replica.statusListeners.has(listener)) listener(status)
+    })
+  }
   queueMicrotask(() => tell(engine))
+}
+
+/** Leaves what is known as it is while the module starts anew: it is asked again then. */
+function readCoreStatus(engine: Engine, replica: Replica): void {
+  if (engine.recovery !== undefined || engine.generation !== wasmGeneration()) return
+  try {
+    replica.coreStatus = call(engine, core => core.status(replica.id)) as CoreStatus
+    settleWaiters(engine, replica)
+  } catch (error) {
+    if (!isRecovery(error)) throw error
+  }
+}
+
+function linkOf(engine: Engine, replica: Replica): Status['link'] {
+  const [link, code] = replica.coreStatus
+  if (link === 'refused' && code !== undefined) return { refused: code }
+  if (link === 'live') return 'live'
+  return engine.connection === undefined || engine.connection.state() === 'offline' ? 'offline' : 'connecting'
 }
 
 function settleWaiters(engine: Engine, replica: Replica): void {
@@ -327,7 +356,8 @@ function settleWaiters(engine: Engine, replica: Replica): void {
     if (call(engine, core => core.is_acknowledged(replica.id, waiter.row))) {
       replica.waiters.delete(waiter)
       waiter.done()
-    } else if (link === 'refused' && code !== undefined) {
+    } else if (link === 'refused' && code !== undefined && !isTransient(code)) {
+      // What is refused for a while is tried again by the core.
       replica.waiters.delete(waiter)
       waiter.fail(code)
     }
@@ -343,13 +373,7 @@ export function tell(engine: Engine): void {
       try {
         task()
       } catch (error) {
-        if (engine.onError !== undefined) {
-          try {
-            engine.onError(error)
-          } catch (second) {
-            console.error(second)
-          }
-        } else console.error(error)
+        tellError(engine, error)
       }
     }
   } finally {

@@ -1,7 +1,7 @@
 // Handles of shared types: a document and a path. Nothing to free, and the same inside `edit` and outside.
 
 import type { DeltaOperation } from './effect.js'
-import { call, type Engine, edit, flush } from './engine.js'
+import { act, call, type Engine, edit, flush } from './engine.js'
 import { TidewellError } from './error.js'
 import { copyPlain, encodeNew, type PlainValue } from './plain.js'
 import type { DeltaWatch, Replica } from './replica.js'
@@ -137,8 +137,8 @@ export function textHandle(engine: Engine, replica: Replica, path: Path): TextHa
       }
       replica.deltaWatches.add(watcher)
       return () => {
-        if (!replica.deltaWatches.delete(watcher) || engine.isClosed || engine.recovery !== undefined) return
-        call(engine, core => core.unwatch_text(replica.id, path, watcher.watch))
+        if (replica.deltaWatches.delete(watcher))
+          act(engine, core => core.unwatch_text(replica.id, path, watcher.watch))
       }
     },
   }
@@ -192,10 +192,12 @@ export function mapHandle(engine: Engine, replica: Replica, path: Path): MapHand
     has: key => read(engine, replica, join(path, key)) !== undefined,
     keys: () => Object.keys(value()),
     set(key, next) {
+      checkKey(key)
       const encoded = encodeNew(next)
       edit(engine, replica, (core, id) => core.map_set(id, path, key, encoded), mayCount(next))
     },
     delete(key) {
+      checkKey(key)
       edit(engine, replica, (core, id) => core.map_delete(id, path, key))
     },
   }
@@ -219,6 +221,11 @@ export function counterHandle(engine: Engine, replica: Replica, path: Path): Cou
 /** A new shared type may contain a counter; looking closer would cost more than it saves. */
 function mayCount(value: NewValue): boolean {
   return typeof value === 'object' && value !== null
+}
+
+/** The module would read other things as some string. */
+function checkKey(key: unknown): void {
+  if (typeof key !== 'string') throw new TidewellError('invalid_value', 'key')
 }
 
 function below<Step extends string | number>(engine: Engine, replica: Replica, path: Path): Below<Step> {

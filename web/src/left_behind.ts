@@ -1,5 +1,6 @@
 // Edits that tabs have left behind in documents that nobody has open: one tab of the store pushes them.
 
+import { isTransient } from './code.js'
 import type { Doc } from './doc.js'
 import { type Engine, report } from './engine.js'
 import { TidewellError } from './error.js'
@@ -32,8 +33,8 @@ export function leftBehind(engine: Engine, background: Background, signal: Abort
         pushing.add(name)
         push(name)
           .catch((error: unknown) => {
-            // Closed by the application, which had opened it meanwhile.
-            if (error instanceof TidewellError && error.code === 'closed') return
+            // Closed by the application, which had opened it meanwhile; or the disk fails, and this is tried again.
+            if (error instanceof TidewellError && (error.code === 'closed' || isTransient(error.code))) return
             refused.add(name)
             if (!signal.aborted) report(engine, error)
           })

@@ -3,7 +3,17 @@
 import type { Device } from './device/device.js'
 import type { Cursor, OutboxRow, ReceivedRow, Stored } from './device/store.js'
 import type { Added, DeltaOperation } from './effect.js'
-import { act, becomeKeeper, type Engine, refresh, report, settle, startRecovery } from './engine.js'
+import {
+  act,
+  becomeKeeper,
+  type Engine,
+  isRecovery,
+  moduleReady,
+  refresh,
+  report,
+  settle,
+  startRecovery,
+} from './engine.js'
 import { errorFrom, TidewellError } from './error.js'
 import type { Replica } from './replica.js'
 import { type Core, isTrap, replaceWasm, wasmGeneration } from './wasm.js'
@@ -12,18 +22,18 @@ import { type Core, isTrap, replaceWasm, wasmGeneration } from './wasm.js'
 const notLoaded = -1
 const toBeLoaded = -2
 
-/** Loads a document from this device alone. Fails with `invalid_name`, or as reading the store does. */
+/** Loads a document from this device alone. Fails with `invalid_name` or `closed`, or as reading the store does. */
 export async function loadReplica(engine: Engine, replica: Replica): Promise<void> {
   const stored = await withUnsaved(engine.device, replica)
-  if (engine.recovery !== undefined) await engine.recovery
+  await moduleReady(engine)
   try {
     addToCore(engine, replica, stored)
     settle(engine)
   } catch (error) {
-    if (!isTrap(error)) throw error
+    if (!isTrap(error) && !isRecovery(error)) throw error
     replica.id = toBeLoaded
     startRecovery(engine, error)
-    await engine.recovery
+    await moduleReady(engine)
   }
   const tabs = new Set(stored.outbox.map(row => row.tab))
   for (const tab of tabs) {

@@ -33,6 +33,7 @@ export function encodeNew(value: NewValue, place = 'value', depth = 0): Encoded 
     case 'list':
       return [2, value.content.map((item, index) => encodeNew(item, `${place}[${index}]`, depth + 1))]
     case 'map':
+      if (!isPlainObject(value.content)) throw invalid(place, 'is a map of something else than entries')
       return [
         3,
         Object.entries(value.content).map(([key, item]) => [
@@ -81,13 +82,17 @@ function copyObject(value: object, place: string, open: readonly object[]): Plai
     return Array.from(value, (item: unknown, index) => copy(item, `${place}[${index}]`, inner))
   }
   if (mark in value) throw invalid(place, 'is a shared type inside a plain value')
-  const prototype: unknown = Object.getPrototypeOf(value)
-  if (prototype !== null && Object.getPrototypeOf(prototype) !== null)
-    throw invalid(place, 'is not a plain object')
+  if (!isPlainObject(value)) throw invalid(place, 'is not a plain object')
   // Own fields of its own: a key may be "__proto__".
   return Object.fromEntries(
     Object.entries(value).map(([key, item]) => [key, copy(item, `${place}.${key}`, inner)]),
   )
+}
+
+function isPlainObject(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return prototype === null || Object.getPrototypeOf(prototype) === null
 }
 
 function invalid(place: string, what: string): TidewellError {

@@ -65,6 +65,16 @@ export interface Replica {
   readonly ending: AbortController
 }
 
+/** Ends a document: nobody is told of it any more, and whoever waits hears that it was closed. */
+export function endReplica(replica: Replica): void {
+  replica.ending.abort()
+  replica.valueListeners.clear()
+  replica.statusListeners.clear()
+  replica.deltaWatches.clear()
+  for (const waiter of replica.waiters) waiter.fail('closed')
+  replica.waiters.clear()
+}
+
 /** A document that is about to be loaded. */
 export function newReplica(name: string, status: Status): Replica {
   return {

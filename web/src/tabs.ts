@@ -1,7 +1,9 @@
 // Tabs of one store: who is alive, who does what, and what they tell each other.
 //
-// A tab holds a lock named by its id for as long as it lives, however it ends. Without Web Locks (Node) there is one
-// tab; without BroadcastChannel, or with it switched off, tabs meet at the relay and at the next start.
+// A tab holds a lock named by its id for as long as it lives, however it ends. Without Web Locks there is no store that
+// tabs could share; without BroadcastChannel, or with it switched off, tabs meet at the relay and at the next start.
+
+import { newId } from './new_id.js'
 
 /** What tabs tell each other. */
 export type TabMessage =
@@ -28,7 +30,7 @@ export interface Tabs {
 /** A single tab, where there is no store that others could share. */
 export function singleTab(): Tabs {
   return {
-    id: crypto.randomUUID(),
+    id: newId(),
     place: 0,
     tell: () => undefined,
     whenGone: (_tab, gone) => gone(),
@@ -47,7 +49,7 @@ export async function joinTabs(
 ): Promise<Tabs> {
   const locks = globalThis.navigator?.locks
   if (locks === undefined) return singleTab()
-  const id = crypto.randomUUID()
+  const id = newId()
   const ending = new AbortController()
   const name = (what: string) => `tidewell/${store}/${what}`
   const whole =

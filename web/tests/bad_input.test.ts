@@ -140,7 +140,7 @@ test('an edit that is larger than the relay takes is refused with update_too_lar
 })
 
 test('names and options that cannot be used are refused with their codes', async () => {
-  for (const name of ['', 'a\u0000b', 'x'.repeat(513), 7 as never]) {
+  for (const name of ['', 'a\u0000b', 'x'.repeat(513), 'half of a pair: \ud83c', 7 as never]) {
     await expect(client.doc(name)).rejects.toMatchObject({ code: 'invalid_name' })
   }
   await expect(open({ url: 'no url' })).rejects.toMatchObject({ code: 'invalid_options' })
@@ -148,6 +148,7 @@ test('names and options that cannot be used are refused with their codes', async
   await expect(open({ store: '' })).rejects.toMatchObject({ code: 'invalid_options' })
   await expect(open({ storage: 'disk' as never })).rejects.toMatchObject({ code: 'invalid_options' })
   await expect(open({ storage: 'indexeddb' })).rejects.toMatchObject({ code: 'device_unavailable' })
+  await expect(doc.saved('disk' as never)).rejects.toMatchObject({ code: 'invalid_options' })
 })
 
 test('everything that is used after its end fails with closed', async () => {
@@ -169,6 +170,33 @@ test('waiting for the relay ends with the signal', async () => {
   ending.abort()
   await expect(saved).rejects.toMatchObject({ code: 'aborted' })
   await expect(doc.saved('relay', { signal: ending.signal })).rejects.toMatchObject({ code: 'aborted' })
+})
+
+test('keys that are no strings are refused with invalid_value, and texts, lists and counters of other things too', () => {
+  const m = doc.map('m')
+  for (const key of [undefined, null, 5, {}, Symbol('s')] as never[]) {
+    expect(codeOf(() => m.set(key, 1))).toBe('invalid_value')
+    expect(codeOf(() => m.delete(key))).toBe('invalid_value')
+  }
+  for (const value of [text(5 as never), map(null as never), map('x' as never), counter('1' as never)]) {
+    expect(codeOf(() => m.set('k', value))).toBe('invalid_value')
+  }
+  for (const step of [undefined, null, {}, -1, 0.5] as never[]) {
+    expect(codeOf(() => doc.map(['m', step]).set('k', 1))).toBe('invalid_path')
+  }
+  expect(doc.value).toEqual({ m: {} })
+})
+
+test('an edit that would go on later is refused with invalid_options, and nothing of it is there', async () => {
+  let later: Promise<void> | undefined
+  const change = (d: { text(path: string): { insert(index: number, text: string): void } }) => {
+    later = (async () => d.text('t').insert(0, 'x'))()
+    return later
+  }
+  expect(codeOf(() => doc.edit(change))).toBe('invalid_options')
+  expect(codeOf(() => doc.edit(() => doc.edit(change)))).toBe('invalid_options')
+  await later
+  expect(doc.value).toEqual({ t: '' })
 })
 
 test('what lists and maps hold are those values and nothing of the caller’s', () => {

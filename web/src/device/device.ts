@@ -2,6 +2,7 @@
 
 import type { Code } from '../code.js'
 import { TidewellError } from '../error.js'
+import { newId } from '../new_id.js'
 import { memoryDevice } from './memory.js'
 import { type Change, deviceId, load, openDatabase, outboxTabs, type Stored, storeError } from './store.js'
 import { type DeviceState, makeWriter, type WriterEvents } from './writer.js'
@@ -36,9 +37,12 @@ export async function openDevice(
   events: WriterEvents,
 ): Promise<Device> {
   if (choice === 'memory') return memoryDevice(events)
-  if (typeof indexedDB === 'undefined') {
+  // Without locks nobody knows which tabs live: two would push each other's rows, and count in one place.
+  const isPossible = typeof indexedDB !== 'undefined' && globalThis.navigator?.locks !== undefined
+  if (!isPossible) {
     if (choice === 'auto') return memoryDevice(events)
-    throw new TidewellError('device_unavailable')
+    const detail = globalThis.isSecureContext === false ? 'the page was not loaded over https' : undefined
+    throw new TidewellError('device_unavailable', detail)
   }
   try {
     return await databaseDevice(store, events)
@@ -55,7 +59,7 @@ async function databaseDevice(store: string, events: WriterEvents): Promise<Devi
   try {
     const known = await deviceId(db)
     isKnown = known !== undefined
-    id = known ?? crypto.randomUUID()
+    id = known ?? newId()
   } catch (error) {
     db.close()
     throw storeError(error)
@@ -70,8 +74,8 @@ async function databaseDevice(store: string, events: WriterEvents): Promise<Devi
     storage: 'indexeddb',
     id: `${id}${spentIds(store)}`,
     spendId: () => spendId(store),
-    load: async document => load(await writer.database(), document),
-    outboxTabs: async () => outboxTabs(await writer.database()),
+    load: document => writer.read(db => load(db, document)),
+    outboxTabs: () => writer.read(outboxTabs),
     push(changes) {
       // Written with the first edit: opening writes nothing.
       if (!isKnown && changes.some(change => change.kind === 'edit')) {

@@ -1,5 +1,6 @@
 // The store of a page that has none: the same rows, gone with the page. A module that failed starts anew from it.
 
+import { newId } from '../new_id.js'
 import type { Device } from './device.js'
 import type { Change, Cursor, OutboxRow, ReceivedRow, Stored } from './store.js'
 import type { WriterEvents } from './writer.js'
@@ -61,7 +62,7 @@ export function memoryDevice(events: WriterEvents): Device {
 
   return {
     storage: 'memory',
-    id: crypto.randomUUID(),
+    id: newId(),
     spendId: () => undefined,
     load(document): Promise<Stored> {
       const { cursor, received, outbox } = rows(document)

@@ -4,6 +4,7 @@
 // What fails is tried again with everything that came later: nothing leaves this list before its `complete`.
 
 import type { Code } from '../code.js'
+import { TidewellError } from '../error.js'
 import { type Change, openDatabase, storeError, write } from './store.js'
 
 /** How edits are on disk: all of them, not yet, or not at the last try. */
@@ -11,8 +12,8 @@ export type DeviceState = 'saved' | 'saving' | { readonly failed: Code }
 
 /** The list of what is to be written. */
 export interface Writer {
-  /** The open database; reopened when the browser has closed it. */
-  database(): Promise<IDBDatabase>
+  /** Reads from the database, which is opened again when the browser has closed it. */
+  read<T>(run: (db: IDBDatabase) => Promise<T>): Promise<T>
   /** Adds changes; those of one call are never in different transactions. */
   push(changes: readonly Change[]): void
   /** Writes what is there, now. Fails with what the browser says; it is tried again all the same. */
@@ -55,8 +56,21 @@ export function makeWriter(store: string, open: IDBDatabase, events: WriterEvent
   }
 
   async function database(): Promise<IDBDatabase> {
+    if (closed) throw new TidewellError('closed')
     db ??= await openDatabase(store, lost)
     return db
+  }
+
+  async function read<T>(run: (db: IDBDatabase) => Promise<T>): Promise<T> {
+    const used = await database()
+    try {
+      return await run(used)
+    } catch (error) {
+      // The connection may be gone without having said so: then nothing has been read, and one that is new can.
+      if (!(error instanceof DOMException)) throw error
+      if (db === used) db = undefined
+      return await run(await database())
+    }
   }
 
   function later(ms: number): void {
@@ -113,7 +127,7 @@ export function makeWriter(store: string, open: IDBDatabase, events: WriterEvent
   }
 
   return {
-    database,
+    read,
     unsaved,
     flush,
     push(changes) {
