@@ -63,8 +63,8 @@ export interface Doc extends Types {
   onStatus(callback: (status: Status) => void): () => void
   /**
    * Resolves when every edit made so far is on this device's disk (`device`) or durable at the relay (`relay`, which
-   * waits while offline, and for ever in a client without `url`). Fails with the code of what prevents it, with
-   * `aborted` when `signal` ends the wait, and with `closed`.
+   * waits while offline, and for ever in a client without `url`). Fails with the code of what prevents it (for `device`
+   * `device_unavailable` when `status.storage` is `memory`), with `aborted` when `signal` ends the wait, and with `closed`.
    */
   saved(where: 'device' | 'relay', options?: { readonly signal?: AbortSignal }): Promise<void>
   /**
@@ -223,6 +223,7 @@ function isSame(a: unknown, b: unknown): boolean {
 }
 
 async function savedOnDevice(engine: Engine, replica: Replica): Promise<void> {
+  if (engine.device.storage === 'memory') throw new TidewellError('device_unavailable', 'kept in memory only')
   if (engine.recovery !== undefined) await moduleReady(engine)
   // Not until nothing is unsaved: somebody who types on would keep it from ending.
   const newest = engine.device.unsaved(replica.name).at(-1)

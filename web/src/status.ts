@@ -4,7 +4,10 @@ import type { Code } from './code.js'
 
 /** Where a document stands. Immutable; a new one for each change. */
 export interface Status {
-  /** `saved`: every edit is on this device's disk. `failed`: writing failed and is tried again; edits are in memory. */
+  /**
+   * `saved`: every edit is on this device's disk. `failed`: writing failed and is tried again, or there is no disk
+   * (`device_unavailable`); edits are in memory.
+   */
   readonly device: 'saved' | 'saving' | { readonly failed: Code }
   /** `refused`: the relay takes no edits for this document; they are kept here. */
   readonly link: 'live' | 'connecting' | 'offline' | { readonly refused: Code }

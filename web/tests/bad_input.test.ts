@@ -163,6 +163,12 @@ test('everything that is used after its end fails with closed', async () => {
   await expect(client.doc('test/doc')).rejects.toMatchObject({ code: 'closed' })
 })
 
+test('what is in memory only is never called saved', async () => {
+  doc.text('t').insert(0, 'x')
+  expect(doc.status.device).toEqual({ failed: 'device_unavailable' })
+  await expect(doc.saved('device')).rejects.toMatchObject({ code: 'device_unavailable' })
+})
+
 test('waiting for the relay ends with the signal', async () => {
   doc.text('t').insert(0, 'x')
   const ending = new AbortController()

@@ -56,7 +56,7 @@ test('an edit inside another is a part of it, and both count as one', async () =
     doc.edit(inner => inner.text('t').insert(1, 'b'))
     d.text('t').insert(2, 'c')
   })
-  await doc.saved('device')
+  await null
   expect(doc.text('t').toString()).toBe('abc')
   expect(doc.status.unsent.edits).toBe(1)
 })
@@ -87,15 +87,15 @@ test('watch calls back when what is selected has changed, after the call, and no
   )
   doc.list('l').push(2)
   expect(calls).toEqual([])
-  await doc.saved('device')
+  await null
   doc.list('l').push(1)
-  await doc.saved('device')
+  await null
   doc.list('l').push(3)
-  await doc.saved('device')
+  await null
   expect(calls).toEqual([[2], [2, 3]])
   stop()
   doc.list('l').push(4)
-  await doc.saved('device')
+  await null
   expect(calls.length).toBe(2)
 })
 
@@ -114,8 +114,8 @@ test('a callback may edit and throw: its exception goes to onError and to nobody
     value => told.push(value),
   )
   doc.text('t').insert(0, 'x')
-  await doc.saved('device')
-  await doc.saved('device')
+  await null
+  await null
   expect(errors).toEqual([thrown])
   expect(told).toEqual(['x'])
   expect(doc.value.seen).toBe(1)

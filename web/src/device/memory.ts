@@ -76,7 +76,7 @@ export function memoryDevice(events: WriterEvents): Device {
     },
     flush: () => Promise.resolve(),
     unsaved: () => [],
-    state: () => 'saved',
+    state: () => ({ failed: 'device_unavailable' }),
     persistent: () => false,
     close: () => Promise.resolve(),
   }
