@@ -1,7 +1,7 @@
 // The README's ten lines: what an application's bundle weighs with the package in it.
 import { open } from 'tidewell'
 
-const client = await open({ url: 'ws://127.0.0.1:8787', store: 'notes' })
+const client = await open({ url: 'ws://127.0.0.1:7700', store: 'notes' })
 const doc = await client.doc('acme/welcome')
 doc.watch(
   value => value.text,

@@ -13,3 +13,12 @@ test('the codes are those of the core, with the same words', () => {
     expect([name, isTransient(name as Code)]).toEqual([name, Number(number) >= 500])
   }
 })
+
+test('docs/package.md says of every code when it comes, and names no other', () => {
+  const guide = readFileSync(new URL('../../docs/package.md', import.meta.url), 'utf8')
+  const [, errors = ''] = guide.split('\n## Errors\n')
+  // The first cells of the tables, and the last line.
+  const told = errors.split('\n').filter(line => /^\| `|^The list/.test(line))
+  const named = told.flatMap(line => [...(line.split(' | ')[0] ?? '').matchAll(/`(\w+)`/g)])
+  expect([...new Set(named.map(([, name]) => name))].sort()).toEqual(Object.keys(help).sort())
+})
