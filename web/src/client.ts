@@ -39,7 +39,10 @@ export interface Client {
   pause(): void
   /** Connects again. */
   resume(): void
-  /** Ends: no more edits are taken, and what is not on disk is written. Fails when it cannot be. */
+  /**
+   * Ends: no more edits are taken, and what is not on disk is written. Fails when it cannot be, and has ended all the
+   * same.
+   */
   close(): Promise<void>
 }
 

@@ -3,6 +3,7 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
 
 import { type Client, counter, type Doc, list, map, open, type PlainValue, text } from '../src/index.js'
+import { open as openSlim } from '../src/slim.js'
 
 let client: Client
 let doc: Doc
@@ -148,6 +149,9 @@ test('names and options that cannot be used are refused with their codes', async
   await expect(open({ store: '' })).rejects.toMatchObject({ code: 'invalid_options' })
   await expect(open({ storage: 'disk' as never })).rejects.toMatchObject({ code: 'invalid_options' })
   await expect(open({ storage: 'indexeddb' })).rejects.toMatchObject({ code: 'device_unavailable' })
+  for (const options of [undefined, {}] as never[]) {
+    await expect(openSlim(options)).rejects.toMatchObject({ code: 'invalid_options' })
+  }
   await expect(doc.saved('disk' as never)).rejects.toMatchObject({ code: 'invalid_options' })
 })
 
