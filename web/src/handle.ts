@@ -138,7 +138,7 @@ export function textHandle(engine: Engine, replica: Replica, path: Path): TextHa
       replica.deltaWatches.add(watcher)
       return () => {
         if (replica.deltaWatches.delete(watcher))
-          act(engine, core => core.unwatch_text(replica.id, path, watcher.watch))
+          act(engine, core => core.unwatch_text(replica.id, watcher.watch))
       }
     },
   }

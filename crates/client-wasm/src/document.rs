@@ -9,6 +9,7 @@ use tidewell_sync_core::draft::Draft;
 use tidewell_sync_core::path::Kind;
 use tidewell_sync_core::replica::Replica;
 use wasm_bindgen::JsValue;
+use yrs::BranchID;
 
 /// Drafts, values and watches of one document.
 pub(crate) struct Document {
@@ -19,6 +20,8 @@ pub(crate) struct Document {
     /// Root types that the application has named: they are there, empty, before anything is in them.
     pub(crate) declared: Vec<(Arc<str>, Declared)>,
     pub(crate) next_watch: u32,
+    /// The texts that are watched, by the watch. Not their paths: those lead elsewhere when a list has changed.
+    pub(crate) watched: Vec<(u32, BranchID)>,
     /// What observers have seen since the last drain.
     pub(crate) deltas: Rc<RefCell<Vec<TextDelta>>>,
 }
@@ -38,6 +41,7 @@ impl Document {
             value: None,
             declared: Vec::new(),
             next_watch: 0,
+            watched: Vec::new(),
             deltas: Rc::default(),
         }
     }

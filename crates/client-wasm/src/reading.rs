@@ -13,6 +13,7 @@ use tidewell_sync_core::path::{Kind, Path, Step};
 use tidewell_sync_core::value::{branch_of, kind_of};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
+use yrs::branch::Branch;
 use yrs::types::TypeRef;
 use yrs::{
     Array as _, BranchID, Doc, Map as _, MapRef, Observable, Out, ReadTxn, Text as _, TextRef, Transact,
@@ -193,6 +194,8 @@ impl Core {
         };
         let watch = document.next_watch;
         document.next_watch += 1;
+        let branch: &Branch = text.as_ref();
+        document.watched.push((watch, branch.id()));
         let deltas = Rc::clone(&document.deltas);
         text.observe(format!("{watch}").as_str(), move |tx, event| {
             let changes = delta::from_yrs(event.delta(tx), tx);
@@ -203,12 +206,16 @@ impl Core {
         Ok(watch)
     }
 
-    /// Ends a watch on the text at `path`.
-    pub fn unwatch_text(&mut self, id: u32, path: &JsValue, watch: u32) {
-        if let (Ok(path), Some(replica)) = (path_from_js(path), self.client.replica(ReplicaId(id)))
-            && let Ok(Some(text)) = text_at(&replica.doc().transact(), &path)
-        {
-            text.unobserve(format!("{watch}").as_str());
+    /// Ends a watch.
+    pub fn unwatch_text(&mut self, id: u32, watch: u32) {
+        let Core { client, documents } = self;
+        let (Some(replica), Some(document)) = (client.replica(ReplicaId(id)), documents.get_mut(id)) else {
+            return;
+        };
+        let Some(at) = document.watched.iter().position(|(known, _)| *known == watch) else { return };
+        let (_, branch) = document.watched.swap_remove(at);
+        if let Some(branch) = branch.get_branch(&replica.doc().transact()) {
+            TextRef::from(branch).unobserve(format!("{watch}").as_str());
         }
     }
 }

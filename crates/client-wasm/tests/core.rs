@@ -140,6 +140,26 @@ fn a_watched_text_tells_the_edits_of_others_as_deltas() {
 }
 
 #[wasm_bindgen_test]
+fn a_watch_that_ended_tells_nothing_though_its_text_has_moved_in_its_list() {
+    let (mut core, id) = open(Vec::new());
+    let list = JsValue::from_str("l");
+    let text = |content: &str| JsValue::from(Array::of2(&JsValue::from(1), &content.into()));
+    let title = |index: u32| JsValue::from(Array::of2(&"l".into(), &index.into()));
+    core.list_insert(id, &list, 0.0, vec![text("watched")]).unwrap();
+    core.commit(id, 1.0, 1);
+    let watch = core.watch_text(id, &title(0)).unwrap();
+    core.list_insert(id, &list, 0.0, vec![text("before it")]).unwrap();
+    core.text_insert(id, &title(1), 0.0, "still ", JsValue::UNDEFINED).unwrap();
+    core.commit(id, 2.0, 1);
+    assert_eq!(drained(&mut core, "delta").len(), 1);
+
+    core.unwatch_text(id, watch);
+    core.text_insert(id, &title(1), 0.0, "no longer ", JsValue::UNDEFINED).unwrap();
+    core.commit(id, 3.0, 1);
+    assert!(drained(&mut core, "delta").is_empty());
+}
+
+#[wasm_bindgen_test]
 fn rows_are_folded_only_when_nothing_is_missing_between_them() {
     let (mut core, id) = open(Vec::new());
     let mut rows: Vec<Uint8Array> = Vec::new();
