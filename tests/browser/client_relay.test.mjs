@@ -1,6 +1,8 @@
 // The package against the real relay.
 
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { createServer } from 'node:net'
 import { test } from 'node:test'
 
 import { on, openDevice, startPages, storeContent, until, untilAnswered } from './client_page.mjs'
@@ -158,4 +160,23 @@ test('whoever waits for the relay tries at once when the page is shown or the ne
   await page.evaluate(() => document.dispatchEvent(new Event('visibilitychange')))
   await page.clock.runFor(3000)
   await until(page, ({ doc }) => doc.status.link === 'live')
+})
+
+test('an address that takes connections and never answers is given up after a while, and tried again', async t => {
+  let connections = 0
+  const silent = createServer(socket => {
+    connections += 1
+    socket.on('error', () => {})
+  })
+  await once(silent.listen(0, '127.0.0.1'), 'listening')
+  t.after(() => silent.close())
+  const page = await (await startPages(t)).page()
+  await page.clock.install()
+  await openDevice(page, { url: `ws://127.0.0.1:${silent.address().port}` })
+  for (let attempt = 1; attempt <= 2; attempt += 1) {
+    while (connections < attempt) await page.clock.runFor(100)
+    assert.equal(await on(page, ({ doc }) => doc.status.link), 'connecting')
+    await page.clock.runFor(10_000)
+    await until(page, ({ doc }) => doc.status.link === 'offline')
+  }
 })

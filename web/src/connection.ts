@@ -37,6 +37,9 @@ export interface Connection {
 /** The socket's subprotocol (`protocol.rs`). */
 const subprotocol = 'tidewell.v1'
 
+/** How long a socket may take to open, in milliseconds. Browsers themselves wait for minutes. */
+const connectMsMax = 10_000
+
 /** What is used of a WebSocket. */
 export type SocketConstructor = new (url: string, protocol: string) => WebSocket
 
@@ -45,6 +48,7 @@ export function keepConnection(url: string, Socket: SocketConstructor, events: C
   let socket: WebSocket | undefined
   let isOpen = false
   let attempt = 0
+  /** Of the wait for the next attempt, or for the socket to open. */
   let timer: ReturnType<typeof setTimeout> | undefined
   let isPaused = false
   let isClosed = false
@@ -63,9 +67,12 @@ export function keepConnection(url: string, Socket: SocketConstructor, events: C
       return
     }
     socket = mine
+    timer = setTimeout(drop, connectMsMax)
     mine.binaryType = 'arraybuffer'
     mine.onopen = () => {
       if (socket !== mine) return
+      clearTimeout(timer)
+      timer = undefined
       isOpen = true
       events.opened()
       events.changed()

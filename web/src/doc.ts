@@ -169,10 +169,11 @@ function editTogether<T>(engine: Engine, replica: Replica, types: Types, change:
 
 /** What `change` answers. What it would edit after it has answered could not be taken back with the rest. */
 function now<T>(change: (types: Types) => T, types: Types): T {
-  const answer: unknown = change(types)
-  if (typeof answer === 'object' && answer !== null && 'then' in answer)
+  const answer = change(types)
+  // A value of a document may have an entry of this name, but never a function.
+  if (typeof (answer as { then?: unknown } | null | undefined)?.then === 'function')
     throw new TidewellError('invalid_options', 'edit was given an asynchronous function')
-  return answer as T
+  return answer
 }
 
 /** The draft is made again from what was in it before: nothing of it has been written. */

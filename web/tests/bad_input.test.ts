@@ -207,6 +207,7 @@ test('an edit that would go on later is refused with invalid_options, and nothin
   expect(codeOf(() => doc.edit(() => doc.edit(change)))).toBe('invalid_options')
   await later
   expect(doc.value).toEqual({ t: '' })
+  expect(doc.edit(d => [d.map('m').set('then', 1), d.map('m').value][1])).toHaveProperty('then', 1)
 })
 
 test('what lists and maps hold are those values and nothing of the caller’s', () => {
