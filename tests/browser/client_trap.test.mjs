@@ -62,16 +62,17 @@ test('a trap while an edit is written loses nothing: not that edit, not those be
     await null
     await null
     doc.text('notes').insert(3, 'd')
+    doc.list('todos').push({ title: 'bread' })
   })
   await until(page, ({ errors }) => errors.some(error => error.code === 'recovered'))
-  const value = { notes: 'abcd', todos: [{ title: 'milk' }] }
+  const value = { notes: 'abcd', todos: [{ title: 'milk' }, { title: 'bread' }] }
   assert.deepEqual(await on(page, ({ doc }) => ({ ...doc.value })), value)
   await on(page, ({ doc }) => doc.saved('device'))
   assert.equal(await page.evaluate(() => globalThis.traps), 1)
   await page.reload()
   await openDevice(page)
   assert.deepEqual(await on(page, ({ doc }) => ({ ...doc.value })), value)
-  assert.equal(await on(page, ({ doc }) => doc.status.unsent.edits), 4)
+  assert.equal(await on(page, ({ doc }) => doc.status.unsent.edits), 5)
 })
 
 test('a trap in the draft, in a read or in a drain is recovered from too', async t => {

@@ -4,8 +4,9 @@ import type { DeltaOperation } from './effect.js'
 import { act, call, type Engine, edit, flush } from './engine.js'
 import { TidewellError } from './error.js'
 import { copyPlain, encodeNew, type PlainValue } from './plain.js'
-import type { DeltaWatch, Replica } from './replica.js'
+import type { DeltaWatch, Input, Replica } from './replica.js'
 import type { NewValue } from './shared.js'
+import type { Core } from './wasm.js'
 
 /** Where a shared type is: the name of a root type, or an array of it and of keys and indexes from there. */
 export type Path = string | readonly [root: string, ...steps: (string | number)[]]
@@ -151,9 +152,13 @@ function growth(operation: DeltaOperation): number {
 
 /** A list's handle. */
 export function listHandle(engine: Engine, replica: Replica, path: Path): ListHandle {
-  const insert = (index: number, values: readonly NewValue[]) => {
+  /** The end is looked for when the values are put in: while the module starts anew nobody knows it. */
+  const insert = (index: number | 'end', values: readonly NewValue[]) => {
     const encoded = values.map((value, at) => encodeNew(value, `values[${at}]`))
-    edit(engine, replica, (core, id) => core.list_insert(id, path, index, encoded), values.some(mayCount))
+    const place = (core: Core, id: number): number =>
+      index === 'end' ? core.length(id, path, 'list') : index
+    const put: Input = (core, id) => core.list_insert(id, path, place(core, id), encoded)
+    edit(engine, replica, put, values.some(mayCount))
   }
   const length = () => lengthOf(engine, replica, path, 'list')
   return {
@@ -167,7 +172,7 @@ export function listHandle(engine: Engine, replica: Replica, path: Path): ListHa
     },
     get: index => (index < length() ? read(engine, replica, join(path, index)) : undefined),
     insert: (index, ...values) => insert(index, values),
-    push: (...values) => insert(length(), values),
+    push: (...values) => insert('end', values),
     delete(index, count = 1) {
       edit(engine, replica, (core, id) => core.list_delete(id, path, index, count))
     },
