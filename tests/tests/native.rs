@@ -128,9 +128,46 @@ async fn a_relay_restored_from_an_old_backup_gets_back_what_its_devices_have() {
     has_text(&fresh, "all of it: lost at the relay, ").await;
 }
 
-/// New commits have taken the numbers of those that are lost, so that only the history's name tells them apart.
+/// Copied by hand while the relay was stopped, and named anew when it is started.
 #[tokio::test]
 async fn a_restored_relay_that_has_overtaken_a_device_gets_back_what_that_device_has() {
+    overtakes_a_device(
+        async |relay, data, restored| {
+            assert!(relay.terminate().await.unwrap().success());
+            copy(data, restored);
+            Relay::start(data).await.unwrap()
+        },
+        &["--restored"],
+    )
+    .await;
+}
+
+/// Copied while the relay runs.
+#[tokio::test]
+async fn a_relay_that_was_restored_with_its_tools_gets_back_what_a_device_has_that_it_has_overtaken() {
+    overtakes_a_device(
+        async |relay, data, restored| {
+            let file = restored.join("backup.db");
+            let file = file.to_str().unwrap();
+            tidewell(&["backup", "--data", data.to_str().unwrap(), "--to", file]).await;
+            tidewell(&["restore", "--from", file, "--data", restored.to_str().unwrap()]).await;
+            relay
+        },
+        &[],
+    )
+    .await;
+}
+
+/// Runs the relay's program to its end.
+async fn tidewell(arguments: &[&str]) {
+    let program = tidewell_tests::relay::binary("tidewell-server", "tidewell").unwrap();
+    let output = tokio::process::Command::new(program).args(arguments).output().await.unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// New commits have taken the numbers of those that are lost, so that only the history's name tells them apart.
+/// `restore` copies what the relay has from the first directory to the second, which is served with `arguments` later.
+async fn overtakes_a_device(restore: impl AsyncFnOnce(Relay, &Path, &Path) -> Relay, arguments: &[&str]) {
     let (data, backup) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let relay = Relay::start(data.path()).await.unwrap();
     let proxy = Proxy::start(Some(relay.address())).await.unwrap();
@@ -138,16 +175,14 @@ async fn a_restored_relay_that_has_overtaken_a_device_gets_back_what_that_device
     ours.insert_text("t", 0, "backed up, ").await.unwrap();
     saved_relay(&ours).await;
     lead(&proxy, None);
-    assert!(relay.terminate().await.unwrap().success());
-    copy(data.path(), backup.path());
-    let relay = Relay::start(data.path()).await.unwrap();
+    let relay = restore(relay, data.path(), backup.path()).await;
     lead(&proxy, Some(&relay));
     ours.insert_text("t", 11, "lost at the relay").await.unwrap();
     saved_relay(&ours).await;
     lead(&proxy, None);
     relay.kill().await.unwrap();
 
-    let relay = Relay::start_with(backup.path(), &["--restored"]).await.unwrap();
+    let relay = Relay::start_with(backup.path(), arguments).await.unwrap();
     let direct = Proxy::start(Some(relay.address())).await.unwrap();
     let (_other, theirs) = open(&direct, Store::Memory).await;
     has_text(&theirs, "backed up, ").await;

@@ -187,6 +187,11 @@ fn verify(stored: StoredDocument, snapshot: &Bytes) -> Result<(), Unfaithful> {
         before.admit(update)?;
     }
     drop(stored);
+    compare(&before, snapshot)
+}
+
+/// Compares a snapshot with what it is to hold.
+pub(crate) fn compare(before: &Admitted, snapshot: &Bytes) -> Result<(), Unfaithful> {
     let mut after = Admitted::new();
     if !after.admit(snapshot)?.is_complete() {
         return Err(Unfaithful::Incomplete);
@@ -195,7 +200,7 @@ fn verify(stored: StoredDocument, snapshot: &Bytes) -> Result<(), Unfaithful> {
         return Err(Unfaithful::StateVector);
     }
     // More may be deleted: concurrent map entries delete each other without an update that says so.
-    if !after.covers_deletes_of(&before) {
+    if !after.covers_deletes_of(before) {
         return Err(Unfaithful::Deletions);
     }
     Ok(())

@@ -71,10 +71,14 @@ impl DataDirectory {
 
     /// Locks a directory that holds a store already; makes nothing.
     pub(crate) fn existing(path: &Path) -> Result<Self, DataDirectoryError> {
-        if !path.join(STORE_FILE).is_file() {
-            return Err(DataDirectoryError::Missing { path: path.to_owned() });
-        }
+        Self::store_in(path)?;
         Self::lock(path)
+    }
+
+    /// Where the store of a directory lies that a relay may have locked.
+    pub(crate) fn store_in(path: &Path) -> Result<PathBuf, DataDirectoryError> {
+        let store = path.join(STORE_FILE);
+        if store.is_file() { Ok(store) } else { Err(DataDirectoryError::Missing { path: path.to_owned() }) }
     }
 
     fn lock(path: &Path) -> Result<Self, DataDirectoryError> {

@@ -6,6 +6,7 @@
 
 mod assets;
 mod awareness;
+mod backup;
 mod catch_up;
 mod commit_pace;
 mod compaction;
@@ -29,13 +30,14 @@ mod wake;
 mod writer;
 
 pub use assets::AssetsError;
+pub use backup::{Report, Subject, ToolError, backup, restore, verify};
 pub use data_directory::DataDirectoryError;
 pub use materializer::{MaterializeError, materialize};
 pub use options::{
-    Command, CommandLine, InvalidDuration, LogForm, QuarantineCommand, QuarantineOptions, ServeOptions,
-    parse_duration,
+    BackupOptions, Command, CommandLine, InvalidDuration, LogForm, QuarantineCommand, QuarantineOptions,
+    RestoreOptions, ServeOptions, VerifyOptions, parse_duration,
 };
 pub use origin::InvalidOrigin;
 pub use quarantine::{QuarantineError, quarantined, release};
 pub use serve::{Prepared, ServeError, StartError, run};
-pub use store::{CommitError, OpenError, Quarantined};
+pub use store::{BackupError, CommitError, Copied, OpenError, Quarantined};

@@ -1,10 +1,12 @@
 //! The `tidewell` program.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Parser;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
-use tidewell_server::{Command, CommandLine, LogForm, QuarantineCommand, ServeOptions};
+use tidewell_server::{
+    Command, CommandLine, LogForm, QuarantineCommand, Report, ServeOptions, Subject, VerifyOptions,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -21,6 +23,17 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(options) => serve(options),
         Command::Materialize => Ok(tidewell_server::materialize()?),
+        Command::Backup(options) => {
+            let copied = tidewell_server::backup(&options.data, &options.to)?;
+            println!("{} documents, {} bytes in {}", copied.documents, copied.bytes, options.to.display());
+            Ok(())
+        }
+        Command::Restore(options) => {
+            let copied = tidewell_server::restore(&options.from, &options.data)?;
+            println!("{} documents, {} bytes in {}", copied.documents, copied.bytes, options.data.display());
+            Ok(())
+        }
+        Command::Verify(options) => verify(options),
         Command::Quarantine(options) => match options.command {
             QuarantineCommand::List { data } => {
                 for document in tidewell_server::quarantined(&data)? {
@@ -35,6 +48,26 @@ fn run(command: Command) -> anyhow::Result<()> {
             }
         },
     }
+}
+
+fn verify(options: VerifyOptions) -> anyhow::Result<()> {
+    let subject = match (options.data, options.backup) {
+        (Some(data), None) => Subject::Data(data),
+        (_, Some(backup)) => Subject::Backup(backup),
+        (None, None) => bail!("--data or --backup is missing"),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let report = runtime.block_on(tidewell_server::verify(&subject))?;
+    for (document, problem) in &report.problems {
+        println!("{document}\t{problem}");
+    }
+    let Report { documents, updates, bytes, compared, problems } = report;
+    println!(
+        "{documents} documents with {updates} updates of {bytes} bytes, {compared} snapshots compared with all their \
+         rows, {} problems",
+        problems.len()
+    );
+    if problems.is_empty() { Ok(()) } else { bail!("the store is not in order") }
 }
 
 fn serve(options: ServeOptions) -> anyhow::Result<()> {

@@ -22,6 +22,12 @@ pub enum Command {
     Serve(ServeOptions),
     /// Documents whose compaction failed, in the data directory of a relay that is stopped.
     Quarantine(QuarantineOptions),
+    /// Copies the store to a new file, while the relay runs or not.
+    Backup(BackupOptions),
+    /// Begins a data directory with a backup; devices that are ahead of it hand over what they have.
+    Restore(RestoreOptions),
+    /// Looks at every document of a backup, or of a relay that is stopped: admits it, builds it, compares its snapshot.
+    Verify(VerifyOptions),
     /// Builds documents in a process of its own; the relay starts it.
     #[command(hide = true)]
     Materialize,
@@ -91,6 +97,40 @@ pub enum QuarantineCommand {
         /// Name of the document.
         document: String,
     },
+}
+
+/// What is copied where.
+#[derive(Debug, Args)]
+pub struct BackupOptions {
+    /// Folder of the store.
+    #[arg(long, env = "TIDEWELL_DATA")]
+    pub data: PathBuf,
+    /// The file to make; nothing is overwritten.
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+}
+
+/// What is restored where.
+#[derive(Debug, Args)]
+pub struct RestoreOptions {
+    /// The backup.
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+    /// Folder of the store; made if it is not there, and it must not hold a store.
+    #[arg(long, env = "TIDEWELL_DATA")]
+    pub data: PathBuf,
+}
+
+/// What is looked at.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct VerifyOptions {
+    /// Folder of the store of a relay that is stopped.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// A backup.
+    #[arg(long, value_name = "FILE")]
+    pub backup: Option<PathBuf>,
 }
 
 /// A duration that cannot be read.

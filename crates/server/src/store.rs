@@ -5,6 +5,7 @@
 //! Nothing here ever answers with less than was asked for: a row that is missing is an error.
 
 mod append;
+mod backup;
 mod quarantine;
 mod read;
 mod recent;
@@ -13,8 +14,10 @@ mod snapshot;
 
 pub use append::CommitError;
 pub(crate) use append::Row;
+pub use backup::{BackupError, Copied};
+pub(crate) use backup::{check_pages, copy_from, copy_to, document_names, open_backup};
 pub use quarantine::Quarantined;
-pub(crate) use read::{ReadError, Readers, Since, StoredDocument};
+pub(crate) use read::{ReadError, Readers, Since, StoredDocument, covered_rows, document_at_rest};
 pub(crate) use snapshot::{Snapshot, SwapError};
 
 use crate::data_directory::DataDirectory;

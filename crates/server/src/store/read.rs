@@ -141,6 +141,40 @@ struct Row {
     update: Bytes,
 }
 
+/// The rows that the snapshot of a document covers, if none of them was pruned.
+pub(crate) fn covered_rows(
+    connection: &Connection,
+    name: &DocumentName,
+    through: u64,
+) -> Result<Option<Vec<Bytes>>, ReadError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT first, sequence, update_v1 FROM log JOIN document ON document.id = log.document
+         WHERE document.name = ?1 AND sequence <= ?2 ORDER BY sequence",
+    )?;
+    let mut found = statement.query((name.as_str(), to_sql(through)?))?;
+    let mut rows = Vec::new();
+    while let Some(row) = found.next()? {
+        let (first, sequence): (i64, i64) = (row.get(0)?, row.get(1)?);
+        rows.push(Row { first: unsigned(first)?, sequence: unsigned(sequence)?, update: bytes(row, 2)? });
+    }
+    // Rows are pruned from the beginning.
+    if rows.first().is_none_or(|row| row.first != 1) {
+        return Ok(None);
+    }
+    match contiguous(&rows, 0)? {
+        last if last == through => Ok(Some(rows.into_iter().map(|row| row.update).collect())),
+        last => Err(ReadError::Gap { after: last }),
+    }
+}
+
+/// Reads a document of a store that nobody writes, whose rows are all in the log. `None`: it was never written to.
+pub(crate) fn document_at_rest(
+    connection: &mut Connection,
+    name: &DocumentName,
+) -> Result<Option<StoredDocument>, ReadError> {
+    document(connection, name, Vec::new())
+}
+
 fn document(
     connection: &mut Connection,
     name: &DocumentName,

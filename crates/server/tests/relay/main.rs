@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod author;
+mod backup;
 mod catch_up;
 mod client;
 mod compaction;
