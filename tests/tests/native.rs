@@ -59,6 +59,8 @@ async fn what_is_written_while_paused_goes_out_and_comes_in_after_resuming() {
     let (first, ours) = open(&proxy, Store::Memory).await;
     let (_second, theirs) = open(&proxy, Store::Memory).await;
     ours.insert_text("t", 0, "before ").await.unwrap();
+    // Others may have it before its author has its acknowledgement.
+    saved_relay(&ours).await;
     has_text(&theirs, "before ").await;
     first.pause().await;
     let mut status = ours.status();
