@@ -2,7 +2,7 @@
 
 use crate::code::Code;
 use crate::lib0::{ReadError, Reader, write_buffer, write_uint};
-use crate::limits::{AWARENESS_BYTES_MAX, AWARENESS_UPDATE_ENTRIES_MAX, CLIENT_ID_END};
+use crate::limits::{AWARENESS_BYTES_MAX, AWARENESS_UPDATE_ENTRIES_MAX, CLIENT_ID_END, VALUE_DEPTH_MAX};
 
 /// One client's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,9 +51,34 @@ fn entry(reader: &mut Reader<'_>) -> Result<Entry, ReadError> {
     if client >= CLIENT_ID_END {
         return Err(ReadError::Number);
     }
-    // Yjs clients parse the state; what is not JSON would throw in each of them.
-    serde_json::from_str::<serde_json::Value>(&state).map_err(|_| ReadError::Utf8)?;
+    // Yjs clients parse the state; what is not JSON would throw in each of them. Not looked at more closely: half a
+    // surrogate pair is no text to serde_json, but `JSON.stringify` writes it, of a name that was cut.
+    serde_json::from_str::<serde::de::IgnoredAny>(&state).map_err(|_| ReadError::Utf8)?;
+    if nests_too_deeply(&state) {
+        return Err(ReadError::Utf8);
+    }
     Ok(Entry { client, clock, state })
+}
+
+/// True for JSON that would exhaust the stack of a client that compares it with what it had.
+fn nests_too_deeply(json: &str) -> bool {
+    let (mut depth, mut is_text, mut is_escaped) = (0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' => is_text = !is_text,
+            b'[' | b'{' if !is_text => {
+                depth += 1;
+                if depth > VALUE_DEPTH_MAX {
+                    return true;
+                }
+            }
+            b']' | b'}' if !is_text => depth -= 1,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// Writes an awareness update.
@@ -92,6 +117,18 @@ mod tests {
         assert_eq!(decode(&encode(many.iter())), Err(Code::AwarenessTooLarge));
         let no_json = [Entry { client: 1, clock: 1, state: "{".into() }];
         assert_eq!(decode(&encode(no_json.iter())), Err(Code::InvalidAwareness));
+    }
+
+    #[test]
+    fn aw1_a_name_that_was_cut_inside_a_pair_is_a_state_and_one_that_nests_too_deeply_is_none() {
+        let state = |state: String| decode(&encode([Entry { client: 1, clock: 1, state }].iter())).map(drop);
+        // As `JSON.stringify` writes half an emoji; brackets inside strings are text.
+        assert_eq!(state(r#"{"name":"\ud83d","color":"\"[[\\"}"#.into()), Ok(()));
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(state(nested(VALUE_DEPTH_MAX)), Ok(()));
+        assert_eq!(state(nested(VALUE_DEPTH_MAX + 1)), Err(Code::InvalidAwareness));
+        let quoted = format!("[\"{}\"]", "[".repeat(VALUE_DEPTH_MAX));
+        assert_eq!(state(quoted), Ok(()));
     }
 
     proptest! {
