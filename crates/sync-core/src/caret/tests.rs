@@ -35,13 +35,17 @@ fn formatted(doc: &Doc, root: &str) -> Vec<(Out, Option<Attrs>)> {
     parts.into_iter().map(|part| (part.insert, part.attributes.map(|formats| *formats))).collect()
 }
 
-/// The deltas that observers of a document's texts are told.
-fn watch(doc: &Doc) -> Arc<Mutex<Vec<Vec<Delta>>>> {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    for root in ROOTS {
+/// The deltas that observers of a document's texts are told, by text.
+type Told = Arc<Mutex<[Vec<Vec<Delta>>; ROOTS.len()]>>;
+
+fn watch(doc: &Doc) -> Told {
+    let told = Told::default();
+    for (index, root) in ROOTS.into_iter().enumerate() {
         let told = told.clone();
         let text = doc.get_or_insert_text(root);
-        text.observe("test", move |tx, event| told.lock().expect("no panic").push(event.delta(tx).to_vec()));
+        text.observe("test", move |tx, event| {
+            told.lock().expect("no panic")[index].push(event.delta(tx).to_vec())
+        });
     }
     told
 }
@@ -60,6 +64,8 @@ enum Turn {
     Embed,
     /// Inserts at one place and deletes at another.
     Two(u16, String),
+    /// A turn here, and one in the other text before it or behind it.
+    Both(Box<Turn>, Box<Turn>, u16, bool),
     /// Another device types or deletes, knowing what it was told so far.
     Remote(u16, String, u32),
     /// Both devices are told everything.
@@ -67,6 +73,14 @@ enum Turn {
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
+    let both = (turn_in_one(), turn_in_one(), any::<u16>(), any::<bool>());
+    prop_oneof![
+        9 => turn_in_one(),
+        1 => both.prop_map(|(here, there, at, is_before)| Turn::Both(here.into(), there.into(), at, is_before)),
+    ]
+}
+
+fn turn_in_one() -> impl Strategy<Value = Turn> {
     let typed = || "[a-zé😀]{1,3}";
     prop_oneof![
         3 => (any::<u16>(), any::<bool>()).prop_map(|(at, other)| Turn::Jump(at, other)),
@@ -117,7 +131,7 @@ fn edits(turn: &Turn, at: u32, len: u32) -> (Vec<Edit>, u32) {
             let delete = Edit::Delete(at + units(text), after(1));
             (vec![Edit::Insert(other, text.clone()), delete], other + units(text))
         }
-        Turn::Jump(..) | Turn::Remote(..) | Turn::Sync => (Vec::new(), at),
+        Turn::Jump(..) | Turn::Remote(..) | Turn::Sync | Turn::Both(..) => (Vec::new(), at),
     }
 }
 
@@ -136,10 +150,10 @@ fn into_draft(draft: &mut Draft, replica: &Replica, path: &Path, edit: &Edit) {
 }
 
 /// The same edit as stock yrs makes it.
-fn by_position(doc: &Doc, root: &str, edits: &[Edit]) {
+fn by_position(doc: &Doc, all: &[(&str, Vec<Edit>)]) {
     let mut tx = doc.transact_mut();
-    let text = tx.get_or_insert_text(root);
-    for edit in edits {
+    for (root, edit) in all.iter().flat_map(|(root, edits)| edits.iter().map(move |edit| (root, edit))) {
+        let text = tx.get_or_insert_text(*root);
         match edit {
             Edit::Insert(at, typed) => text.insert(&mut tx, *at, typed),
             Edit::Delete(at, len) => text.remove_range(&mut tx, *at, *len),
@@ -156,7 +170,7 @@ fn by_position(doc: &Doc, root: &str, edits: &[Edit]) {
 struct Two {
     own: Replica,
     other: Replica,
-    told: Arc<Mutex<Vec<Vec<Delta>>>>,
+    told: Told,
     root: &'static str,
     at: u32,
     sent: Vec<Bytes>,
@@ -210,23 +224,38 @@ impl Two {
                 self.received.extend(updates(&mut self.other));
             }
             Turn::Sync => self.sync(),
-            _ => return self.edit(turn, len),
+            Turn::Both(here, there, other_at, is_before) => {
+                let other = ROOTS[usize::from(self.root == ROOTS[0])];
+                let other_len = self.own.doc().get_or_insert_text(other).len(&self.own.doc().transact());
+                let (edits, at) = edits(here, self.at, len);
+                let (other_edits, _) = self::edits(there, u32::from(*other_at) % (other_len + 1), other_len);
+                let mut both = vec![(self.root, edits), (other, other_edits)];
+                if *is_before {
+                    both.reverse();
+                }
+                return self.edit(turn, both, at);
+            }
+            _ => {
+                let (edits, at) = edits(turn, self.at, len);
+                return self.edit(turn, vec![(self.root, edits)], at);
+            }
         }
         Ok(())
     }
 
     /// Makes a turn's edits, and compares with yrs, which makes them by position in a copy.
-    fn edit(&mut self, turn: &Turn, len: u32) -> Result<(), TestCaseError> {
+    fn edit(&mut self, turn: &Turn, all: Vec<(&str, Vec<Edit>)>, at: u32) -> Result<(), TestCaseError> {
         let copy = new_doc(7);
         let state = Update::decode_v1(&self.own.encode()).expect("own");
         copy.transact_mut().apply_update(state).expect("own");
         let copy_told = watch(&copy);
-        self.told.lock().expect("no panic").clear();
-        let (edits, at) = edits(turn, self.at, len);
-        let (mut draft, path) = (Draft::new("a"), Path::root(self.root));
-        edits.iter().for_each(|edit| into_draft(&mut draft, &self.own, &path, edit));
+        *self.told.lock().expect("no panic") = Default::default();
+        let mut draft = Draft::new("a");
+        for (root, edits) in &all {
+            edits.iter().for_each(|edit| into_draft(&mut draft, &self.own, &Path::root(root), edit));
+        }
         self.own.write(0, 1, &mut draft);
-        by_position(&copy, self.root, &edits);
+        by_position(&copy, &all);
         self.at = at;
         for root in ROOTS {
             prop_assert_eq!(formatted(self.own.doc(), root), formatted(&copy, root), "{:?}", turn);
