@@ -114,7 +114,7 @@ impl Store {
         for (Row { document, epoch, .. }, appended) in done {
             match appended {
                 Appended::Recent(id, row) => self.recent.push(document, id, epoch, row),
-                Appended::Moved => self.recent.moved(document),
+                Appended::Moved => drop(self.recent.moved(document, usize::MAX)),
             }
         }
         Ok(())
@@ -145,7 +145,7 @@ fn append_row(
             insert.execute((*recent_id, id, to_sql(sequence)?, to_sql(first)?, at_ms, update))?;
             Ok(Appended::Recent(id, row))
         } else {
-            move_to_log(transaction, recent, document)?;
+            move_to_log(transaction, recent, document, usize::MAX)?;
             insert_into_log(transaction, id, &row)?;
             Ok(Appended::Moved)
         }

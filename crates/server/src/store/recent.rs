@@ -97,13 +97,22 @@ impl Recent {
         }
     }
 
-    /// All rows of a document are in the log.
-    pub(super) fn moved(&self, document: &DocumentName) {
+    /// So many of a document's rows, the first ones, are in the log; answers whether there are more.
+    pub(super) fn moved(&self, document: &DocumentName, count: usize) -> bool {
         let mut inner = self.inner.lock();
-        if let Some(found) = inner.documents.remove(document).filter(|found| !found.is_refused) {
-            inner.rows -= found.rows.len();
-            inner.bytes -= found.bytes();
+        let Inner { documents, rows, bytes } = &mut *inner;
+        let Some(found) = documents.get_mut(document) else { return false };
+        let count = count.min(found.rows.len());
+        let moved_bytes: usize = found.rows.drain(..count).map(|row| row.update.len()).sum();
+        if !found.is_refused {
+            *rows -= count;
+            *bytes -= moved_bytes;
         }
+        let has_more = !found.rows.is_empty();
+        if !has_more {
+            documents.remove(document);
+        }
+        has_more
     }
 
     /// The log refuses a document's rows: they stay.
@@ -184,13 +193,16 @@ impl Store {
         }
         let Some(settling) = &mut self.settling else { return Ok(()) };
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let (mut moved, mut left) = (0, settling.documents.len());
-        while moved < SETTLE_ROWS_AT_ONCE
-            && let Some(index) = left.checked_sub(1)
-            && let Some(document) = settling.documents.get(index)
-        {
-            match move_to_log(&transaction, &self.recent, document) {
-                Ok(rows) => moved += rows,
+        let (mut moved, mut rows_left) = (Vec::new(), SETTLE_ROWS_AT_ONCE);
+        for (index, document) in settling.documents.iter().enumerate().rev() {
+            if rows_left == 0 {
+                break;
+            }
+            match move_to_log(&transaction, &self.recent, document, rows_left) {
+                Ok(rows) => {
+                    moved.push(rows);
+                    rows_left -= rows;
+                }
                 Err(error) => {
                     let error = CommitError::of(document, error);
                     if error.document().is_some() {
@@ -201,16 +213,21 @@ impl Store {
                     return Err(error);
                 }
             }
-            left = index;
         }
         let mut settled_id = self.settled_id;
-        if moved < SETTLE_ROWS_AT_ONCE && !settling.has_refused {
+        if rows_left > 0 && !settling.has_refused {
             settled_id = settling.through.min(settled_id + to_sql(SETTLE_ROWS_AT_ONCE as u64)?);
             transaction.prepare_cached("DELETE FROM recent WHERE id <= ?1")?.execute([settled_id])?;
         }
         transaction.commit()?;
         self.settled_id = settled_id;
-        settling.documents.drain(left..).for_each(|document| self.recent.moved(&document));
+        for rows in moved {
+            if let Some(document) = settling.documents.pop()
+                && self.recent.moved(&document, rows)
+            {
+                settling.documents.push(document);
+            }
+        }
         if settled_id >= settling.through || (settling.has_refused && settling.documents.is_empty()) {
             self.settling = None;
         }
@@ -218,19 +235,21 @@ impl Store {
     }
 }
 
-/// Copies a document's rows from memory to the log; answers how many. When that is committed, the caller has them
+/// Copies a document's first rows from memory to the log; answers how many. When that is committed, the caller has them
 /// forgotten with [`Recent::moved`].
 pub(super) fn move_to_log(
     transaction: &Transaction<'_>,
     recent: &Recent,
     document: &DocumentName,
+    rows_max: usize,
 ) -> Result<usize, rusqlite::Error> {
     let inner = recent.inner.lock();
     let Some(found) = inner.documents.get(document) else { return Ok(0) };
-    for row in &found.rows {
+    let count = found.rows.len().min(rows_max);
+    for row in found.rows.iter().take(count) {
         insert_into_log(transaction, found.id, row)?;
     }
-    Ok(found.rows.len())
+    Ok(count)
 }
 
 /// Writes a row to its place.

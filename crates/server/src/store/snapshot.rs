@@ -36,7 +36,7 @@ impl Store {
         let sequence = to_sql(snapshot.sequence)?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // What a snapshot covers is in the log: there it is deleted one day, and nothing brings it back.
-        move_to_log(&transaction, &self.recent, &snapshot.document)?;
+        move_to_log(&transaction, &self.recent, &snapshot.document, usize::MAX)?;
         let id: Option<i64> = transaction
             .prepare_cached(
                 "SELECT id FROM document WHERE name = ?1 AND epoch = ?2
@@ -54,7 +54,7 @@ impl Store {
             )?
             .execute((id, sequence, to_sql(at_ms)?, snapshot.update.as_ref()))?;
         transaction.commit()?;
-        self.recent.moved(&snapshot.document);
+        self.recent.moved(&snapshot.document, usize::MAX);
         Ok(())
     }
 

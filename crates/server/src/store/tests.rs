@@ -1,5 +1,5 @@
 use super::*;
-use crate::limits::{RECENT_FACTOR_MAX, SETTLE_ROWS};
+use crate::limits::{RECENT_FACTOR_MAX, SETTLE_ROWS, SETTLE_ROWS_AT_ONCE};
 use bytes::Bytes;
 use std::sync::Arc;
 use tidewell_sync_core::document_name::DocumentName;
@@ -312,6 +312,25 @@ fn while_rows_cannot_be_moved_memory_takes_a_bounded_number_and_then_nothing_is_
     settle(&mut store);
     let next = committed + 1;
     store.append(documents.iter().map(|document| row(document, next, next, &update)), 11).unwrap();
+}
+
+#[test]
+fn rows_of_one_document_move_a_bounded_number_at_a_time_too() {
+    let scratch = Scratch::new();
+    let (_directory, store) = scratch.open(7);
+    let mut store = store.unwrap();
+    let (a, step) = (name("a"), u64::try_from(SETTLE_ROWS_AT_ONCE).unwrap());
+    for sequence in 1..=3 * step + 1 {
+        store.append([row(&a, sequence, sequence, &text("row"))], 10).unwrap();
+    }
+    store.start_settling();
+    let mut moved = Vec::new();
+    while !store.recent.rows(&a, 0).is_empty() {
+        store.settle_some().unwrap();
+        let count = "SELECT count(*) FROM log";
+        moved.push(store.connection.query_row(count, [], |row| row.get::<_, u64>(0)).unwrap());
+    }
+    assert_eq!(moved, [step, 2 * step, 3 * step, 3 * step + 1]);
 }
 
 #[test]
