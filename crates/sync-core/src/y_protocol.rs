@@ -35,12 +35,14 @@ pub enum YMessage {
 impl YMessage {
     /// Reads the messages of a frame.
     pub fn read_all(frame: &Bytes) -> Result<Vec<YMessage>, Code> {
+        YMessage::read_each(frame).collect()
+    }
+
+    /// Reads one message after the other, to be taken before the next is read: a message may be a single byte, and a
+    /// list of them take many times what came. After an error nothing more is to be read.
+    pub fn read_each(frame: &Bytes) -> impl Iterator<Item = Result<YMessage, Code>> {
         let mut reader = Reader::new(frame);
-        let mut messages = Vec::new();
-        while !reader.is_empty() {
-            messages.push(read(&mut reader, frame)?);
-        }
-        Ok(messages)
+        std::iter::from_fn(move || (!reader.is_empty()).then(|| read(&mut reader, frame)))
     }
 
     /// The message as a frame.

@@ -139,8 +139,8 @@ impl Connection {
     async fn frame(&mut self, frame: Frame) -> Result<(), End> {
         let Frame::Binary(frame) = frame else { return Err(Code::InvalidFrame.into()) };
         if let Some(messages) = self.reassembly.take(frame)? {
-            for message in ClientMessage::read_all(&messages)? {
-                self.message(message).await?;
+            for message in ClientMessage::read_each(&messages) {
+                self.message(message?).await?;
             }
         }
         Ok(())

@@ -100,7 +100,7 @@ impl Connection {
 
     fn frame(&mut self, frame: Frame) -> Result<(), End> {
         let Frame::Binary(frame) = frame else { return Err(Code::InvalidFrame.into()) };
-        YMessage::read_all(&frame)?.into_iter().try_for_each(|message| self.message(message))
+        YMessage::read_each(&frame).try_for_each(|message| self.message(message?))
     }
 
     fn message(&mut self, message: YMessage) -> Result<(), End> {

@@ -177,7 +177,7 @@ async fn a_slow_reader_misses_nothing() {
 }
 
 /// The most memory that a process has had, in bytes.
-fn peak_bytes(relay: &Relay) -> usize {
+pub(crate) fn peak_bytes(relay: &Relay) -> usize {
     let status = format!("/proc/{}/status", relay.id().as_raw_nonzero());
     let status = std::fs::read_to_string(status).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();

@@ -1,15 +1,17 @@
 //! Bad input at every door: a code, and nothing lost.
 
 use crate::author::Author;
+use crate::catch_up::peak_bytes;
 use crate::client::{Client, close_of, closed, socket};
 use crate::process::{Relay, data};
 use bytes::Bytes;
-use futures_util::SinkExt;
+use futures_util::{SinkExt, StreamExt};
 use tidewell_sync_core::code::Code;
 use tidewell_sync_core::document_name::DocumentName;
 use tidewell_sync_core::limits::{CHANNELS_MAX, FRAME_BYTES_MAX};
-use tidewell_sync_core::protocol::{ClientMessage, Position, RelayMessage, SUBPROTOCOL, VERSION};
+use tidewell_sync_core::protocol::{ClientMessage, Position, RelayMessage, SUBPROTOCOL, VERSION, split};
 use tidewell_sync_core::state_vector::StateVector;
+use tidewell_sync_core::y_protocol::YMessage;
 use tokio_tungstenite::tungstenite::Message;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,4 +177,32 @@ async fn stock_clients_are_closed_with_the_code_of_what_they_sent() {
         let mut socket = socket(&relay, path, None, None).await;
         assert_eq!(closed(&mut socket).await, close_of(Code::InvalidName), "{path}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_tiny_messages_in_one_cost_the_memory_of_their_bytes() {
+    const BYTES: usize = 4 << 20;
+    let (_folder, data) = data();
+    let relay = Relay::start(&data);
+    let (mut client, mut stock) =
+        (Client::connect(&relay).await, socket(&relay, "/yjs/a/doc", None, None).await);
+    client.settled().await;
+    let before = peak_bytes(&relay);
+    let mut pings = Vec::new();
+    while pings.len() < BYTES {
+        ClientMessage::Ping { nonce: 1 }.write(&mut pings);
+    }
+    ClientMessage::Ping { nonce: 2 }.write(&mut pings);
+    for frame in split(pings.into(), FRAME_BYTES_MAX) {
+        client.socket.send(Message::Binary(frame)).await.unwrap();
+    }
+    while client.next().await != (RelayMessage::Pong { nonce: 2 }) {}
+    let mut questions = YMessage::QueryAwareness.to_frame().repeat(BYTES);
+    questions.extend_from_slice(&YMessage::SyncStep1(StateVector::default()).to_frame());
+    stock.send(Message::Binary(questions.into())).await.unwrap();
+    let is_answer =
+        |message: &Message| matches!(message, Message::Binary(frame) if frame.starts_with(&[0, 1]));
+    while !is_answer(&stock.next().await.unwrap().unwrap()) {}
+    let more = peak_bytes(&relay) - before;
+    assert!(more < 12 * BYTES, "{more} bytes");
 }

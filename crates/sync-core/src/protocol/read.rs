@@ -19,25 +19,29 @@ impl From<ReadError> for Code {
 impl ClientMessage {
     /// Reads all messages of a frame that holds no fragments.
     pub fn read_all(frame: &Bytes) -> Read<Vec<ClientMessage>> {
-        read_all(frame, read_client)
+        ClientMessage::read_each(frame).collect()
+    }
+
+    /// Reads one message after the other, to be taken before the next is read: a message may be as short as two bytes,
+    /// and a list of them take many times what came. After an error nothing more is to be read.
+    pub fn read_each(frame: &Bytes) -> impl Iterator<Item = Read<ClientMessage>> {
+        read_each(frame, read_client)
     }
 }
 
 impl RelayMessage {
     /// Reads all messages of a frame that holds no fragments.
     pub fn read_all(frame: &Bytes) -> Read<Vec<RelayMessage>> {
-        read_all(frame, read_relay)
+        read_each(frame, read_relay).collect()
     }
 }
 
-/// One message takes at least two bytes; a list of them at most about 100 times its bytes.
-fn read_all<T>(frame: &Bytes, read: fn(&mut Reader<'_>, &Bytes) -> Read<T>) -> Read<Vec<T>> {
+fn read_each<T>(
+    frame: &Bytes,
+    read: fn(&mut Reader<'_>, &Bytes) -> Read<T>,
+) -> impl Iterator<Item = Read<T>> {
     let mut reader = Reader::new(frame);
-    let mut messages = Vec::new();
-    while !reader.is_empty() {
-        messages.push(read(&mut reader, frame)?);
-    }
-    Ok(messages)
+    std::iter::from_fn(move || (!reader.is_empty()).then(|| read(&mut reader, frame)))
 }
 
 fn read_client(reader: &mut Reader<'_>, frame: &Bytes) -> Read<ClientMessage> {
