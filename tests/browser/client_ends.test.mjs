@@ -221,3 +221,66 @@ test('a page without https, which browsers do not trust with locks, works in mem
   assert.deepEqual(seen, { storage: 'memory', text: 'x' })
   await assert.rejects(openDevice(page, { storage: 'indexeddb' }), /https/)
 })
+
+/** What a tab does at random: it edits, closes, opens, pauses and waits. Answers its edits, and errors that may not be. */
+async function actAtRandom({ url, seed, steps }) {
+  const { open } = await import('/dist/index.js')
+  let state = seed
+  const random = () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return state / 2 ** 32
+  }
+  const errors = []
+  const unless = (promise, ...codes) =>
+    promise.catch(error => {
+      if (!codes.includes(error?.code)) errors.push(String(error))
+    })
+  const waits = []
+  let [edits, client, doc] = [0]
+  const reopen = async () => {
+    client = await open({ url, store: 'random', onError: error => errors.push(String(error)) })
+    doc = await client.doc('test/doc')
+  }
+  const actions = [
+    [50, () => doc.edit(d => [d.counter('count').add(1), d.list('edits').push(`${seed}.${edits++}`)])],
+    [8, () => doc.saved('device')],
+    [12, () => waits.push(unless(doc.saved('relay'), 'closed'))],
+    [8, () => new Promise(resolve => setTimeout(resolve, 10 * random()))],
+    [4, () => client.pause()],
+    [6, () => client.resume()],
+    [6, () => doc.close().then(async () => (doc = await client.doc('test/doc')))],
+    [3, () => [waits.push(doc.close()), client.doc('test/doc').then(next => (doc = next))][1]],
+    [2, () => client.close().then(reopen)],
+    [1, () => [waits.push(client.close()), reopen()][1]],
+  ]
+  const bag = actions.flatMap(([weight, action]) => Array(weight).fill(action))
+  await reopen()
+  for (let step = 0; step < steps; step += 1) {
+    await bag[Math.floor(bag.length * random())]()
+  }
+  client.resume()
+  await doc.saved('relay')
+  await Promise.all(waits)
+  globalThis.devices = { a: { client, doc, errors } }
+  return { edits, errors }
+}
+
+test('tabs that edit, close, open, pause and wait at random lose nothing, count right, and hear of no error', async t => {
+  const seed = Number(process.env.TIDEWELL_SEED ?? Date.now() % 1_000_000)
+  t.diagnostic(`seed ${seed}`)
+  const relay = await startRelay(t, { data: await temporaryFolder(t) })
+  const pages = await startPages(t)
+  const tabs = await Promise.all([pages.page(), pages.page(), pages.page()])
+  const done = await Promise.all(
+    tabs.map((tab, index) => tab.evaluate(actAtRandom, { url: relay.url, seed: seed + index, steps: 400 })),
+  )
+  assert.deepEqual(
+    done.flatMap(({ errors }) => errors),
+    [],
+  )
+  const made = done.reduce((sum, { edits }) => sum + edits, 0)
+  for (const tab of tabs) {
+    await until(tab, ({ doc }, made) => doc.value.count === made && doc.value.edits.length === made, made)
+    assert.equal(await on(tab, ({ doc }) => new Set(doc.value.edits).size), made)
+  }
+})
