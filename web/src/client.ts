@@ -175,14 +175,9 @@ async function answer(engine: Engine, replica: Replica, known: Uint8Array): Prom
   })
 }
 
-/** Writes what is to end, and reads its last status. True when the module starts anew: then that is to be waited for. */
+/** Writes the edits so far. True when the module starts anew: then that is to be waited for. */
 function isStartingAnew(engine: Engine, replicas: Iterable<Replica>): boolean {
-  if (engine.recovery === undefined) {
-    for (const replica of replicas) {
-      flush(engine, replica)
-      readStatus(engine, replica)
-    }
-  }
+  if (engine.recovery === undefined) for (const replica of replicas) flush(engine, replica)
   return engine.recovery !== undefined
 }
 
@@ -226,6 +221,8 @@ function makeClient(engine: Engine): Client {
     // The next module makes the last edits again: without it they would be gone.
     while (isStartingAnew(engine, [replica])) await engine.recovery
     if (replica.ending.signal.aborted) return
+    // What it told last stays readable.
+    readStatus(engine, replica)
     const saved = engine.device.flush()
     docs.delete(replica.name)
     wanted.delete(replica.name)
@@ -271,6 +268,7 @@ function makeClient(engine: Engine): Client {
     globalThis.removeEventListener?.('pagehide', hide)
     page?.removeEventListener('visibilitychange', onVisibility)
     while (isStartingAnew(engine, engine.replicas.values())) await engine.recovery
+    for (const replica of engine.replicas.values()) readStatus(engine, replica)
     // From here on edits are refused: what came later would not be written.
     engine.isClosed = true
     try {
