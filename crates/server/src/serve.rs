@@ -106,6 +106,9 @@ impl Prepared {
         let mut store = Store::open(&directory, lineage)?;
         if options.restored {
             store.rename_history(lineage)?;
+            tracing::info!(
+                "the history has a new name: devices that are ahead of this store hand over what they have"
+            );
         }
         let (lineage, readers) = (store.lineage(), store.readers(READERS_MAX));
         let checkpointer = store.checkpointer()?;

@@ -33,7 +33,7 @@ pub enum Effect {
 /// after which many proxies and phones drop an idle connection.
 pub const PING_AFTER_MS: u64 = 20_000;
 
-/// Further silence after which the connection counts as lost, in milliseconds.
+/// Silence after that question, after which the connection counts as lost, in milliseconds.
 pub const LOST_AFTER_MS: u64 = 10_000;
 
 /// How long a document that was refused for a transient reason waits before it is opened again.
@@ -72,7 +72,8 @@ pub struct Client {
     /// Messages of this turn.
     outgoing: Vec<u8>,
     heard_ms: u64,
-    pinged: bool,
+    /// When the relay was asked whether it is there, if it has said nothing since.
+    asked_ms: Option<u64>,
     reopen_ms: Option<u64>,
     /// Earliest time of the next connection, told by a relay that went away.
     return_ms: u64,
@@ -99,7 +100,7 @@ impl Client {
             lineage: None,
             outgoing: Vec::new(),
             heard_ms: 0,
-            pinged: false,
+            asked_ms: None,
             reopen_ms: None,
             return_ms: 0,
             effects: Vec::new(),
@@ -165,7 +166,7 @@ impl Client {
     pub fn connected(&mut self, token: String, now_ms: u64) {
         self.connection = Connection::Greeting;
         self.reassembly = Reassembly::default();
-        (self.heard_ms, self.pinged) = (now_ms, false);
+        (self.heard_ms, self.asked_ms) = (now_ms, None);
         self.say(&ClientMessage::Hello { version: protocol::VERSION, token });
         let lineage = self.lineage;
         self.for_each(|replica| replica.connected(lineage));
@@ -183,7 +184,7 @@ impl Client {
         if self.connection == Connection::None {
             return;
         }
-        (self.heard_ms, self.pinged) = (now_ms, false);
+        (self.heard_ms, self.asked_ms) = (now_ms, None);
         let messages = self.reassembly.take(frame).and_then(|whole| match whole {
             Some(whole) => RelayMessage::read_all(&whole),
             None => Ok(Vec::new()),
@@ -241,12 +242,16 @@ impl Client {
         if self.connection == Connection::None {
             return;
         }
-        let silence_ms = now_ms.saturating_sub(self.heard_ms);
-        if silence_ms >= PING_AFTER_MS + LOST_AFTER_MS {
-            self.effects.push(Effect::Close(Some(Code::Timeout)));
-        } else if silence_ms >= PING_AFTER_MS && !self.pinged {
-            self.pinged = true;
-            self.say(&ClientMessage::Ping { nonce: 0 });
+        // Between two calls a page may have slept: a silence means something only after a question.
+        match self.asked_ms {
+            Some(asked_ms) if now_ms.saturating_sub(asked_ms) >= LOST_AFTER_MS => {
+                self.effects.push(Effect::Close(Some(Code::Timeout)));
+            }
+            None if now_ms.saturating_sub(self.heard_ms) >= PING_AFTER_MS => {
+                self.asked_ms = Some(now_ms);
+                self.say(&ClientMessage::Ping { nonce: 0 });
+            }
+            _ => {}
         }
         if self.reopen_ms.is_some_and(|at| at <= now_ms) {
             self.reopen_ms = None;

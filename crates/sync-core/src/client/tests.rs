@@ -31,6 +31,25 @@ fn cn2_a_silent_relay_is_asked_and_then_given_up() {
 }
 
 #[test]
+fn cn2_a_client_that_slept_asks_before_it_gives_up() {
+    let mut client = Client::new();
+    client.connected(String::new(), 0);
+    client.drain();
+    for minute in 1..4 {
+        client.tick(minute * 60_000);
+        assert!(matches!(client.drain().as_slice(), [Effect::Send(_)]));
+        let mut pong = Vec::new();
+        RelayMessage::Pong { nonce: 0 }.write(&mut pong);
+        client.frame(pong.into(), minute * 60_000 + 5);
+        client.drain();
+    }
+    client.tick(240_000);
+    client.drain();
+    client.tick(300_000);
+    assert_eq!(client.drain(), [Effect::Close(Some(Code::Timeout))]);
+}
+
+#[test]
 fn cn3_bytes_that_are_no_frame_end_the_connection_with_a_code() {
     let mut client = Client::new();
     client.connected(String::new(), 0);
