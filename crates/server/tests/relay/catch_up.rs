@@ -186,7 +186,7 @@ pub(crate) fn peak_bytes(relay: &Relay) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_opens_many_large_documents_costs_the_memory_of_a_few() {
-    const DOCUMENTS: u32 = 128;
+    const DOCUMENTS: u32 = 256;
     const BYTES: usize = 900 << 10;
     let (_folder, data) = data();
     let relay = Relay::start(&data);
@@ -214,5 +214,7 @@ async fn a_client_that_opens_many_large_documents_costs_the_memory_of_a_few() {
         }
     }
     let more = peak_bytes(&relay) - before;
-    assert!(more < 16 * BYTES, "{more} bytes");
+    // Read ahead for all of them it would be 256 times; on a machine with two cores it is 9 to 17 times, as other work on it
+    // has it.
+    assert!(more < 32 * BYTES, "{more} bytes");
 }
