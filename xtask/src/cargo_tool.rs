@@ -19,6 +19,9 @@ pub(crate) const GECKODRIVER: CargoTool = CargoTool { name: "geckodriver", versi
 /// Builds fuzz targets with the sanitizer and the coverage that libFuzzer needs.
 pub(crate) const CARGO_FUZZ: CargoTool = CargoTool { name: "cargo-fuzz", version: "0.13.2" };
 
+/// Lists what a crate is made of.
+pub(crate) const CARGO_CYCLONEDX: CargoTool = CargoTool { name: "cargo-cyclonedx", version: "0.5.9" };
+
 impl CargoTool {
     /// Builds it if this version is not there yet. Unoptimized: it waits for others all its life, and is built in 60 s
     /// on two cores where `--release` takes 97 s.

@@ -8,6 +8,7 @@ mod cargo_tool;
 mod command;
 mod consumer;
 mod demo;
+mod dependencies;
 mod end_to_end;
 mod engine;
 mod excerpt;
@@ -78,6 +79,8 @@ enum Choice {
         #[arg(long)]
         target: Option<String>,
     },
+    /// List all that the relay and the npm package's module are made of, in CycloneDX's form, under target/sbom
+    Sbom,
     /// Measure the relay beside its peers, which are installed under target/peers
     Bench(bench::Options),
 }
@@ -96,6 +99,7 @@ fn choose(choice: Choice) -> Result<ExitCode> {
         Choice::Test { only } => return step::run("test", plan::TEST, &only),
         Choice::Demo => demo::serve()?,
         Choice::Bench(options) => bench::run(&options)?,
+        Choice::Sbom => dependencies::list()?,
         Choice::Pack => consumer::pack_and_try()?,
         Choice::Simulate { arguments } => simulator::run(&arguments)?,
         Choice::Soak { times } => end_to_end::soak(times)?,

@@ -1,7 +1,7 @@
 //! What `cargo xtask check` and `cargo xtask test` do, in order.
 
 use crate::step::{Failure, Outcome, Step, step};
-use crate::{consumer, end_to_end, engine, fuzz, npm, rust, setup, simulator};
+use crate::{consumer, dependencies, end_to_end, engine, fuzz, npm, rust, setup, simulator};
 
 /// What a commit must pass; under three minutes when warm.
 pub(crate) const CHECK: &[Step] = &[
@@ -28,6 +28,7 @@ pub(crate) const TEST: &[Step] = &[
     step("format", "Rust is formatted", rust::format),
     step("lint", "clippy has nothing to say, natively and for the browser", rust::lint),
     step("document", "the reference pages build, without a dead link", rust::document),
+    step("dependencies", "licences, sources and versions of what we build on", dependencies::check),
     step("rust", "the tests of all crates", rust::test),
     step("web-check", "TypeScript is formatted, linted and typed", npm::check),
     step("web", "the unit tests of the npm package", npm::test),
