@@ -154,6 +154,7 @@ impl Relay {
                 self.push(device, channel, PushKind::Answer, number, &update)?;
             }
             ClientMessage::Ping { nonce } => self.say(device, &RelayMessage::Pong { nonce }),
+            ClientMessage::Refresh { .. } => {}
         }
         Ok(())
     }

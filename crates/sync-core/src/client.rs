@@ -231,7 +231,7 @@ impl Client {
                 self.effects.push(Effect::Close(None));
             }
             RelayMessage::Error { code, .. } => return Err(code),
-            RelayMessage::Pong { .. } => {}
+            RelayMessage::Granted { .. } | RelayMessage::Pong { .. } => {}
         }
         Ok(())
     }

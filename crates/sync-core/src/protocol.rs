@@ -67,7 +67,12 @@ pub enum ClientMessage {
     Hello {
         /// [`VERSION`].
         version: u64,
-        /// Opaque; empty until tokens exist.
+        /// A JWT; empty for a relay that has no keys.
+        token: String,
+    },
+    /// Takes the place of the connection's token; see `docs/protocol.md`.
+    Refresh {
+        /// A JWT with the subject of the one before it.
         token: String,
     },
     /// Opens a document on a channel that the client chooses.
@@ -170,6 +175,13 @@ pub enum RelayMessage {
         /// Why.
         code: Code,
     },
+    /// A channel may do more or less than before.
+    Granted {
+        /// Number of the channel.
+        channel: u32,
+        /// What the connection may do from now on.
+        access: Access,
+    },
     /// The relay is about to close the connection.
     GoAway {
         /// Come back after this many milliseconds, jittered for each connection.
@@ -197,6 +209,7 @@ mod tag {
     pub(super) const PUSH: u64 = 4;
     pub(super) const HAVE: u64 = 5;
     pub(super) const PING: u64 = 6;
+    pub(super) const REFRESH: u64 = 7;
     pub(super) const WELCOME: u64 = 33;
     pub(super) const OPENED: u64 = 34;
     pub(super) const UPDATES: u64 = 35;
@@ -206,6 +219,7 @@ mod tag {
     pub(super) const GO_AWAY: u64 = 39;
     pub(super) const ERROR: u64 = 40;
     pub(super) const PONG: u64 = 41;
+    pub(super) const GRANTED: u64 = 42;
 }
 
 #[cfg(test)]

@@ -64,6 +64,7 @@ fn read_client(reader: &mut Reader<'_>, frame: &Bytes) -> Read<ClientMessage> {
             update: read_bytes(reader, frame)?,
         },
         tag::PING => ClientMessage::Ping { nonce: reader.uint()? },
+        tag::REFRESH => ClientMessage::Refresh { token: reader.string()?.to_owned() },
         _ => return Err(Code::InvalidFrame),
     })
 }
@@ -104,6 +105,7 @@ fn read_relay(reader: &mut Reader<'_>, frame: &Bytes) -> Read<RelayMessage> {
         tag::GO_AWAY => RelayMessage::GoAway { after_ms: reader.uint()? },
         tag::ERROR => RelayMessage::Error { code: read_code(reader)?, message: reader.string()?.to_owned() },
         tag::PONG => RelayMessage::Pong { nonce: reader.uint()? },
+        tag::GRANTED => RelayMessage::Granted { channel: reader.uint32()?, access: read_access(reader)? },
         _ => return Err(Code::InvalidFrame),
     })
 }

@@ -40,6 +40,7 @@ fn client_message() -> impl Strategy<Value = ClientMessage> {
             update
         }),
         number().prop_map(|nonce| ClientMessage::Ping { nonce }),
+        ".{0,9}".prop_map(|token| ClientMessage::Refresh { token }),
     ]
 }
 
@@ -56,6 +57,8 @@ fn relay_message() -> impl Strategy<Value = RelayMessage> {
                 update_bytes_max
             }
         ),
+        (any::<u32>(), access.clone())
+            .prop_map(|(channel, access)| RelayMessage::Granted { channel, access }),
         (any::<u32>(), access, number(), number(), resume).prop_map(
             |(channel, access, epoch, sequence, resume)| RelayMessage::Opened {
                 channel,

@@ -33,6 +33,10 @@ impl ClientMessage {
                 write_uint(out, tag::PING);
                 write_uint(out, *nonce);
             }
+            ClientMessage::Refresh { token } => {
+                write_uint(out, tag::REFRESH);
+                write_buffer(out, token.as_bytes());
+            }
         }
     }
 }
@@ -96,6 +100,10 @@ impl RelayMessage {
             RelayMessage::Pong { nonce } => {
                 write_uint(out, tag::PONG);
                 write_uint(out, *nonce);
+            }
+            RelayMessage::Granted { channel, access } => {
+                write_head(out, tag::GRANTED, *channel);
+                write_uint(out, access_number(*access));
             }
         }
     }
