@@ -26,6 +26,7 @@ mod room_handle;
 mod rooms;
 mod serve;
 mod store;
+mod token;
 mod wake;
 mod writer;
 
@@ -34,10 +35,14 @@ pub use backup::{Report, Subject, ToolError, backup, restore, verify};
 pub use data_directory::DataDirectoryError;
 pub use materializer::{MaterializeError, materialize};
 pub use options::{
-    BackupOptions, Command, CommandLine, InvalidDuration, LogForm, QuarantineCommand, QuarantineOptions,
-    RestoreOptions, ServeOptions, VerifyOptions, parse_duration,
+    AccessTo, BackupOptions, Command, CommandLine, InvalidDuration, LogForm, MintOptions, QuarantineCommand,
+    QuarantineOptions, RestoreOptions, ServeOptions, TokenCommand, TokenOptions, VerifyOptions,
+    parse_duration,
 };
 pub use origin::InvalidOrigin;
 pub use quarantine::{QuarantineError, quarantined, release};
 pub use serve::{Prepared, ServeError, StartError, run};
 pub use store::{BackupError, CommitError, Copied, OpenError, Quarantined};
+pub use token::command::{TokenCommandError, run as run_token_command};
+pub use token::keys::KeysError;
+pub use token::mint::{KeyKind, MintError};

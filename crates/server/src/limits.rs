@@ -194,3 +194,15 @@ pub(crate) const RETURN_AFTER_MAX: Duration = Duration::from_secs(30);
 
 /// Clients that come back in one millisecond, about: 2,000 a second.
 pub(crate) const RETURNS_PER_MS: usize = 2;
+
+/// Bytes of a token: it comes before anybody is known, and is parsed.
+pub(crate) const TOKEN_BYTES_MAX: usize = 8 << 10;
+
+/// By how much the clocks of whoever makes tokens and of the relay may differ.
+pub(crate) const TOKEN_LEEWAY: Duration = Duration::from_secs(10);
+
+/// Bytes of a keys file: some thousand keys.
+pub(crate) const KEYS_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes of an HMAC secret, as RFC 7518 asks for. Whoever has a token can try secrets on it.
+pub(crate) const HMAC_SECRET_BYTES_MIN: usize = 32;

@@ -34,6 +34,9 @@ fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Verify(options) => verify(options),
+        Command::Token(options) => {
+            Ok(tidewell_server::run_token_command(&options.command, std::io::stdin(), std::io::stdout())?)
+        }
         Command::Quarantine(options) => match options.command {
             QuarantineCommand::List { data } => {
                 for document in tidewell_server::quarantined(&data)? {

@@ -1,5 +1,8 @@
 //! The command line.
 
+use crate::token::claims::Level;
+use crate::token::mint::KeyKind;
+use crate::token::name_pattern::{InvalidPattern, NamePattern};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,6 +31,8 @@ pub enum Command {
     Restore(RestoreOptions),
     /// Looks at every document of a backup, or of a relay that is stopped: admits it, builds it, compares its snapshot.
     Verify(VerifyOptions),
+    /// Makes keys and tokens, and tells what is in one.
+    Token(TokenOptions),
     /// Builds documents in a process of its own; the relay starts it.
     #[command(hide = true)]
     Materialize,
@@ -131,6 +136,99 @@ pub struct VerifyOptions {
     /// A backup.
     #[arg(long, value_name = "FILE")]
     pub backup: Option<PathBuf>,
+}
+
+/// What to do with tokens.
+#[derive(Debug, Args)]
+pub struct TokenOptions {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: TokenCommand,
+}
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Adds a new key to a keys file, and prints the public part of the file: what the relay needs of it.
+    Key {
+        /// The file with the private keys (a JWKS); made if it is not there, for its owner's eyes only.
+        #[arg(long, value_name = "FILE")]
+        keys: PathBuf,
+        /// What kind of key.
+        #[arg(long, value_enum, default_value_t = KeyKind::Ed25519)]
+        kind: KeyKind,
+        /// Its name in tokens; a random one if it is left out.
+        #[arg(long, value_name = "KID")]
+        id: Option<String>,
+    },
+    /// Prints a new token.
+    Mint(MintOptions),
+    /// Prints what is in a token, which is read from standard input, and whether a keys file accepts it.
+    Inspect {
+        /// The keys of the relay; without them nothing is checked.
+        #[arg(long, value_name = "FILE")]
+        keys: Option<PathBuf>,
+        /// As the relay is told.
+        #[arg(long)]
+        issuer: Option<String>,
+        /// As the relay is told.
+        #[arg(long)]
+        audience: Option<String>,
+        /// Says what it allows on this document.
+        #[arg(long, value_name = "NAME")]
+        document: Option<String>,
+    },
+}
+
+/// What is to be in a token.
+#[derive(Debug, Args)]
+pub struct MintOptions {
+    /// The file with the private keys, as `tidewell token key` makes it.
+    #[arg(long, value_name = "FILE")]
+    pub keys: PathBuf,
+    /// Which of them; the last one if it is left out.
+    #[arg(long, value_name = "KID")]
+    pub key: Option<String>,
+    /// Who it is for.
+    #[arg(long)]
+    pub subject: String,
+    /// For how long: 7d, 12h, 30m, 45s.
+    #[arg(long = "for", value_name = "DURATION", default_value = "1h", value_parser = parse_duration)]
+    pub lifetime: Duration,
+    /// What it allows on documents, as `write:acme/list/*`: read, comment, write or admin, and a pattern in which `*`
+    /// stands for a segment and `**` for all that follow. Repeatable.
+    #[arg(long = "document", value_name = "ACCESS:PATTERN", value_parser = parse_grant)]
+    pub documents: Vec<AccessTo>,
+    /// The same on ledgers. Repeatable.
+    #[arg(long = "ledger", value_name = "ACCESS:PATTERN", value_parser = parse_grant)]
+    pub ledgers: Vec<AccessTo>,
+    /// What its subject is to the application. Repeatable.
+    #[arg(long = "role", value_name = "ROLE")]
+    pub roles: Vec<String>,
+    /// Its own name, by which it can be revoked; a random one if it is left out.
+    #[arg(long, value_name = "JTI")]
+    pub id: Option<String>,
+    /// Who it is by.
+    #[arg(long)]
+    pub issuer: Option<String>,
+    /// Which relay it is for.
+    #[arg(long)]
+    pub audience: Option<String>,
+}
+
+/// `ACCESS:PATTERN`.
+#[derive(Debug, Clone)]
+pub struct AccessTo {
+    pub(crate) access: Level,
+    pub(crate) pattern: NamePattern,
+}
+
+fn parse_grant(text: &str) -> Result<AccessTo, String> {
+    let (access, pattern) = text.split_once(':').ok_or("a grant is as write:acme/list/*")?;
+    let access = serde_json::from_value(access.into())
+        .map_err(|_| format!("{access:?} is none of read, comment, write and admin"))?;
+    let pattern = pattern.parse().map_err(|error: InvalidPattern| error.to_string())?;
+    Ok(AccessTo { access, pattern })
 }
 
 /// A duration that cannot be read.

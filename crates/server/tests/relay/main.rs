@@ -14,3 +14,4 @@ mod refusals;
 mod rooms;
 mod start;
 mod stock;
+mod token_command;
