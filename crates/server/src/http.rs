@@ -52,6 +52,9 @@ async fn yjs_sync(
     if !relay.origins.allow(origin(&headers)) {
         return upgrade.on_upgrade(|socket| yjs::refuse(socket, relay, Code::OriginForbidden));
     }
+    if let Err(error) = relay.authority.admit("") {
+        return upgrade.on_upgrade(move |socket| yjs::refuse(socket, relay, error.code()));
+    }
     match DocumentName::parse(&document) {
         Ok(document) => {
             upgrade.on_upgrade(async |socket| drop(tokio::spawn(yjs::serve(socket, relay, document))))

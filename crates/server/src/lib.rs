@@ -5,6 +5,7 @@
 //! leaves the relay was made from the store's receipt.
 
 mod assets;
+mod authority;
 mod awareness;
 mod backup;
 mod catch_up;

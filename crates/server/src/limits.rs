@@ -204,5 +204,8 @@ pub(crate) const TOKEN_LEEWAY: Duration = Duration::from_secs(10);
 /// Bytes of a keys file: some thousand keys.
 pub(crate) const KEYS_FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// The keys file is read again this often.
+pub(crate) const KEYS_READ_EVERY: Duration = Duration::from_secs(2);
+
 /// Bytes of an HMAC secret, as RFC 7518 asks for. Whoever has a token can try secrets on it.
 pub(crate) const HMAC_SECRET_BYTES_MIN: usize = 32;

@@ -88,7 +88,13 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
             LogForm::Text => drop(writeln!(std::io::stdout(), "listening on {url}")),
             LogForm::Json => tracing::info!(url, "listening"),
         }
-        tracing::info!("serving loopback only, because there are no tokens");
+        match (&options.keys, options.anyone_may_read_and_write) {
+            (Some(_), _) => {}
+            (None, false) => tracing::info!("serving loopback only, because there are no keys"),
+            (None, true) => {
+                tracing::warn!("whoever can connect reads and changes everything: there are no keys")
+            }
+        }
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let shutdown = async move {

@@ -38,6 +38,8 @@ pub(crate) struct Metrics {
     pub(crate) compactions_failed: Counter,
     /// Documents put in quarantine since the start.
     pub(crate) quarantined: Gauge,
+    /// Keys files that could not be used.
+    pub(crate) keys_failed: Counter,
     /// One for each code, in the order of [`Code::ALL`].
     refusals: Vec<Counter>,
     handle: PrometheusHandle,
@@ -84,6 +86,10 @@ impl Metrics {
                 "Compactions that failed and are tried again",
             ),
             quarantined: gauge("tidewell_quarantined", "Documents in quarantine"),
+            keys_failed: counter(
+                "tidewell_keys_failed_total",
+                "Changes of the keys file that could not be used; the keys stayed as they were",
+            ),
             refusals: Code::ALL.iter().map(refusals).collect(),
             handle,
         }

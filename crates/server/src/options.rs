@@ -44,9 +44,21 @@ pub struct ServeOptions {
     /// Folder of the store; made if it is not there.
     #[arg(long, env = "TIDEWELL_DATA")]
     pub data: PathBuf,
-    /// Address and port; loopback only, until there are tokens. Port 0 takes a free one.
+    /// Address and port; loopback only, unless there are keys. Port 0 takes a free one.
     #[arg(long, env = "TIDEWELL_LISTEN", default_value = "127.0.0.1:7700")]
     pub listen: SocketAddr,
+    /// The keys that tokens are checked with: a JWKS, read again when it changes.
+    #[arg(long, env = "TIDEWELL_KEYS", value_name = "FILE")]
+    pub keys: Option<PathBuf>,
+    /// Who must have made a token (its `iss`).
+    #[arg(long, requires = "keys")]
+    pub issuer: Option<String>,
+    /// Whom a token must be for (its `aud`).
+    #[arg(long, requires = "keys")]
+    pub audience: Option<String>,
+    /// Serves other addresses than loopback without keys: whoever can reach them reads and changes everything.
+    #[arg(long, conflicts_with = "keys")]
+    pub anyone_may_read_and_write: bool,
     /// A web page's origin that may connect besides loopback ones, as `https://app.example`. Repeatable.
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     pub allow_origin: Vec<String>,

@@ -1,5 +1,6 @@
 //! What all connections and requests share.
 
+use crate::authority::Authority;
 use crate::connections::Connections;
 use crate::metrics::Metrics;
 use crate::origin::Origins;
@@ -17,6 +18,7 @@ pub(crate) struct Relay {
     pub(crate) connections: Connections,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) origins: Origins,
+    pub(crate) authority: Authority,
     /// The name of the store's history.
     pub(crate) lineage: u64,
     pub(crate) is_draining: AtomicBool,

@@ -1,13 +1,14 @@
 //! The relay's life: checks everything, serves, drains.
 
 use crate::assets::{Assets, AssetsError};
+use crate::authority::Authority;
 use crate::compactor::Compactor;
 use crate::connections::Connections;
 use crate::data_directory::{DataDirectory, DataDirectoryError};
 use crate::http::router;
 use crate::limits::{
-    CHECKPOINT_EVERY, DRAIN_CLOSE, DRAIN_FLUSH, DRAIN_LAST_FLUSH, DRAIN_WITHIN, PRUNE_EVERY, READERS_MAX,
-    SWEEP_EVERY, WAL_PAGES_MAX,
+    CHECKPOINT_EVERY, DRAIN_CLOSE, DRAIN_FLUSH, DRAIN_LAST_FLUSH, DRAIN_WITHIN, KEYS_READ_EVERY, PRUNE_EVERY,
+    READERS_MAX, SWEEP_EVERY, WAL_PAGES_MAX,
 };
 use crate::materializer::{Pool, Program};
 use crate::metrics::Metrics;
@@ -16,6 +17,8 @@ use crate::origin::{InvalidOrigin, Origins};
 use crate::relay::Relay;
 use crate::rooms::Rooms;
 use crate::store::{Checkpointer, OpenError, Store};
+use crate::token::Expected;
+use crate::token::keys::KeysError;
 use crate::writer::{Job, Writer, WriterQueue};
 use axum::serve::ListenerExt;
 use parking_lot::Mutex;
@@ -36,8 +39,14 @@ use tokio::time::{MissedTickBehavior, interval, timeout, timeout_at};
 #[derive(Debug, Error)]
 pub enum StartError {
     /// Without tokens anybody who can connect can read and write everything.
-    #[error("{0} is not a loopback address: until there are tokens the relay listens on loopback only")]
+    #[error(
+        "{0} is not a loopback address, and without keys anybody who reaches it reads and changes everything: \
+         give the keys of your tokens with --keys, or say --anyone-may-read-and-write"
+    )]
     NotLoopback(SocketAddr),
+    /// The `--keys` cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// An `--allow-origin` cannot be one.
     #[error(transparent)]
     Origin(#[from] InvalidOrigin),
@@ -81,6 +90,8 @@ pub struct Prepared {
     checkpointer: Checkpointer,
     store: Store,
     directory: DataDirectory,
+    /// Other addresses than loopback may be served.
+    is_open: bool,
 }
 
 /// Serves on `listener` until `shutdown` is ready, then drains.
@@ -95,12 +106,15 @@ pub async fn run(
 impl Prepared {
     /// Checks the options and opens the store. On an error nothing was changed.
     pub fn new(options: &ServeOptions) -> Result<Self, StartError> {
-        if !options.listen.ip().is_loopback() {
+        let is_open = options.keys.is_some() || options.anyone_may_read_and_write;
+        if !is_open && !options.listen.ip().is_loopback() {
             return Err(StartError::NotLoopback(options.listen));
         }
         let origins = Origins::new(&options.allow_origin)?;
         let assets = options.assets.as_deref().map(Assets::new).transpose()?;
         let metrics = Arc::new(Metrics::new()?);
+        let expected = Expected { issuer: options.issuer.clone(), audience: options.audience.clone() };
+        let authority = Authority::new(options.keys.as_deref(), expected, metrics.clone())?;
         let directory = DataDirectory::create(&options.data)?;
         let lineage = rand::rng().random_range(1..CLIENT_ID_END);
         let mut store = Store::open(&directory, lineage)?;
@@ -121,7 +135,8 @@ impl Prepared {
         let compactor =
             Compactor::new(pool, readers.clone(), writer.clone(), metrics.clone(), options.history);
         let is_draining = AtomicBool::new(false);
-        let relay = Relay { rooms, readers, writer, connections, metrics, origins, lineage, is_draining };
+        let relay =
+            Relay { rooms, readers, writer, connections, metrics, origins, authority, lineage, is_draining };
         Ok(Prepared {
             relay: Arc::new(relay),
             assets,
@@ -129,6 +144,7 @@ impl Prepared {
             checkpointer,
             store,
             directory,
+            is_open,
         })
     }
 
@@ -140,10 +156,10 @@ impl Prepared {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServeError> {
         let address = listener.local_addr()?;
-        if !address.ip().is_loopback() {
+        if !self.is_open && !address.ip().is_loopback() {
             return Err(StartError::NotLoopback(address).into());
         }
-        let Prepared { relay, assets, compactor, checkpointer, store, directory } = self;
+        let Prepared { relay, assets, compactor, checkpointer, store, directory, is_open: _ } = self;
         let (writer, writer_ended) = start_writer(directory, store, &relay).map_err(StartError::Thread)?;
         let housekeeping = tokio::spawn(keep_house(relay.clone(), compactor, checkpointer));
         // Small messages are not held back to be sent with later ones. That an option cannot be set is no
@@ -221,6 +237,7 @@ async fn keep_house(relay: Arc<Relay>, compactor: Arc<Compactor>, checkpointer: 
     let mut sweep = every(SWEEP_EVERY);
     let mut checkpoint = every(CHECKPOINT_EVERY);
     let mut prune = every(PRUNE_EVERY);
+    let mut keys = every(KEYS_READ_EVERY);
     loop {
         tokio::select! {
             _ = sweep.tick() => {
@@ -241,6 +258,14 @@ async fn keep_house(relay: Arc<Relay>, compactor: Arc<Compactor>, checkpointer: 
                     _ => {}
                 }
                 relay.writer.run(Job::Settle);
+            }
+            _ = keys.tick() => {
+                let relay = relay.clone();
+                tokio::task::spawn_blocking(move || {
+                    if relay.authority.reload() {
+                        relay.connections.nudge_all();
+                    }
+                });
             }
             _ = prune.tick() => {
                 let compactor = compactor.clone();

@@ -66,8 +66,8 @@ pub(super) struct Socket {
     is_pinged: bool,
     heard_at: Instant,
     timer: Pin<Box<Sleep>>,
-    /// The peer must have been let in by then.
-    deadline: Option<Instant>,
+    /// Then the connection ends with this code.
+    deadline: Option<(Instant, Code)>,
     /// How reading ended; what came before is taken first.
     end: Option<End>,
     metrics: Arc<Metrics>,
@@ -90,11 +90,17 @@ impl Socket {
         }
     }
 
-    /// Ends the connection with [`Code::Timeout`] at the deadline; `None` lifts it.
-    pub(super) fn set_deadline(&mut self, deadline: Option<Duration>) {
-        self.deadline = deadline.map(|within| Instant::now() + within);
-        let next = self.deadline.unwrap_or_else(|| self.heard_at + PING_AFTER);
-        self.timer.as_mut().reset(next);
+    /// Ends the connection with a code after a time; `None` lifts it.
+    pub(super) fn set_deadline(&mut self, deadline: Option<(Duration, Code)>) {
+        // A time that no clock reaches is none.
+        self.deadline = deadline.and_then(|(within, code)| Some((Instant::now().checked_add(within)?, code)));
+        let next = self.heard_at + PING_AFTER;
+        self.timer.as_mut().reset(self.deadline.map_or(next, |(deadline, _)| deadline.min(next)));
+    }
+
+    /// The code of a deadline that has passed. Whoever sends without a pause is told here, not by the timer.
+    pub(super) fn passed_deadline(&self) -> Option<Code> {
+        self.deadline.filter(|(deadline, _)| Instant::now() >= *deadline).map(|(_, code)| code)
     }
 
     /// Puts a frame into the batch that is written next.
@@ -228,7 +234,10 @@ impl Socket {
     fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<Event> {
         while self.timer.as_mut().poll(context).is_ready() {
             let now = Instant::now();
-            if self.deadline.is_some_and(|deadline| now >= deadline) || now >= self.heard_at + SILENCE_MAX {
+            if let Some(code) = self.passed_deadline() {
+                return Poll::Ready(Event::End(code.into()));
+            }
+            if now >= self.heard_at + SILENCE_MAX {
                 return Poll::Ready(Event::End(Code::Timeout.into()));
             }
             if now >= self.heard_at + PING_AFTER && !self.is_pinged && self.is_flushed {
@@ -244,7 +253,7 @@ impl Socket {
             }
             let wait = if self.is_pinged { SILENCE_MAX } else { PING_AFTER };
             let next = (self.heard_at + wait).max(now + Duration::from_secs(1));
-            self.timer.as_mut().reset(self.deadline.map_or(next, |deadline| deadline.min(next)));
+            self.timer.as_mut().reset(self.deadline.map_or(next, |(deadline, _)| deadline.min(next)));
         }
         Poll::Pending
     }

@@ -2,11 +2,13 @@
 
 use super::socket::{Event, Frame, Intent, Socket};
 use super::{End, unshared};
+use crate::authority::Pass;
 use crate::catch_up::{CatchUp, catch_up};
 use crate::connections::Registered;
 use crate::limits::{HELLO_WITHIN, OUTGOING_BYTES_MAX, REPLIES_BYTES_MAX, SENT_FRAME_BYTES_MAX};
 use crate::relay::Relay;
 use crate::room_handle::{JoinError, RoomHandle};
+use crate::token::InvalidToken;
 use crate::wake::Wake;
 use crate::writer::now_ms;
 use axum::extract::ws::WebSocket;
@@ -22,6 +24,7 @@ use tidewell_sync_core::protocol::{
     Access, ClientMessage, Position, Reassembly, RelayMessage, Resume, VERSION, split,
 };
 use tidewell_sync_core::room::{Behind, MemberId, Outgoing, PushKind};
+use tidewell_sync_core::state_vector::StateVector;
 
 struct Connection {
     relay: Arc<Relay>,
@@ -38,7 +41,10 @@ struct Connection {
     /// Rooms that took more from this connection than the store has; it is not read meanwhile.
     full: Vec<Arc<RoomHandle>>,
     has_pushed: bool,
-    is_welcome: bool,
+    /// What its token allows; `None` before `Hello`.
+    pass: Option<Pass>,
+    /// The authority's, when it last looked at the pass.
+    generation: u64,
     /// Ends with the connection.
     _registered: Registered,
 }
@@ -68,8 +74,11 @@ enum Channel {
     Open {
         room: Arc<RoomHandle>,
         member: MemberId,
+        access: Access,
         /// A push was refused: what follows it builds on it and is not taken either.
         is_refused: bool,
+        /// A question of the room that the client may not answer yet.
+        unasked: Option<Box<StateVector>>,
     },
     /// It was refused or is to be opened again with a state vector. What is still on its way is dropped.
     Waiting,
@@ -82,7 +91,7 @@ pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>) {
     let gauge = relay.metrics.connections_tidewell.clone();
     gauge.increment(1);
     let mut socket = Socket::new(socket, relay.metrics.clone());
-    socket.set_deadline(Some(HELLO_WITHIN));
+    socket.set_deadline(Some((HELLO_WITHIN, Code::Timeout)));
     let mut connection = Box::new(Connection {
         relay,
         wake,
@@ -94,7 +103,8 @@ pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>) {
         catch_ups: VecDeque::new(),
         full: Vec::new(),
         has_pushed: false,
-        is_welcome: false,
+        pass: None,
+        generation: 0,
         _registered: registered,
     });
     let end = connection.run().await;
@@ -107,7 +117,11 @@ impl Connection {
     async fn run(&mut self) -> End {
         loop {
             let intent = Intent { may_read: self.may_read(), has_more: self.has_more() };
-            match self.socket.next(&self.wake, intent).await {
+            let event = self.socket.next(&self.wake, intent).await;
+            if let Err(end) = self.look_at_pass() {
+                return end;
+            }
+            match event {
                 Event::Frames(frames) => {
                     for frame in frames {
                         if let Err(end) = self.frame(frame).await {
@@ -123,6 +137,21 @@ impl Connection {
                 self.write();
             }
         }
+    }
+
+    /// The token may have ended, or its key have been taken out.
+    fn look_at_pass(&mut self) -> Result<(), End> {
+        if let Some(code) = self.socket.passed_deadline() {
+            return Err(code.into());
+        }
+        let generation = self.relay.authority.generation();
+        if let Some(pass) = &self.pass
+            && generation != self.generation
+        {
+            self.relay.authority.look_again(pass).map_err(not_accepted)?;
+            self.generation = generation;
+        }
+        Ok(())
     }
 
     fn has_more(&self) -> bool {
@@ -148,8 +177,8 @@ impl Connection {
 
     async fn message(&mut self, message: ClientMessage) -> Result<(), End> {
         match message {
-            ClientMessage::Hello { version, token: _ } => self.hello(version),
-            _ if !self.is_welcome => Err(violation("the first message must be Hello")),
+            ClientMessage::Hello { version, token } => self.hello(version, &token),
+            _ if self.pass.is_none() => Err(violation("the first message must be Hello")),
             ClientMessage::Open { channel, document, position } => {
                 self.open(channel, document, position).await
             }
@@ -171,20 +200,18 @@ impl Connection {
                 RelayMessage::Pong { nonce }.write(&mut self.out);
                 Ok(())
             }
-            // Without keys no token is read, neither the first nor a later one.
-            ClientMessage::Refresh { token: _ } => Ok(()),
+            ClientMessage::Refresh { token } => self.refresh(&token),
         }
     }
 
-    fn hello(&mut self, version: u64) -> Result<(), End> {
-        if self.is_welcome {
+    fn hello(&mut self, version: u64, token: &str) -> Result<(), End> {
+        if self.pass.is_some() {
             return Err(violation("Hello came twice"));
         }
         if version != VERSION {
             return Err(Code::UnsupportedVersion.into());
         }
-        self.is_welcome = true;
-        self.socket.set_deadline(None);
+        self.admit(token)?;
         let size = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
         let welcome = RelayMessage::Welcome {
             lineage: self.relay.lineage,
@@ -196,6 +223,60 @@ impl Connection {
         Ok(())
     }
 
+    fn admit(&mut self, token: &str) -> Result<(), End> {
+        // Before the token is looked at: what changes meanwhile is looked at again.
+        self.generation = self.relay.authority.generation();
+        let pass = self.relay.authority.admit(token).map_err(not_accepted)?;
+        self.socket.set_deadline(pass.ends_in().map(|within| (within, Code::TokenExpired)));
+        self.pass = Some(pass);
+        Ok(())
+    }
+
+    /// Takes another token in place of the first. What is open may do more or less with it.
+    fn refresh(&mut self, token: &str) -> Result<(), End> {
+        let before = self.pass.take();
+        self.admit(token)?;
+        let Some(pass) = &self.pass else { return Ok(()) };
+        if before.is_some_and(|before| before.subject() != pass.subject()) {
+            return Err(End::Code(
+                Code::InvalidToken,
+                Cow::Borrowed("another subject needs a connection of its own"),
+            ));
+        }
+        let changed = |(number, channel): (&u32, &Channel)| match channel {
+            Channel::Open { room, access: before, .. } => {
+                let access = pass.access(room.document());
+                (access != Some(*before)).then_some((*number, access))
+            }
+            Channel::Waiting => None,
+        };
+        let mut changes: Vec<_> = self.channels.iter().filter_map(changed).collect();
+        changes.sort_unstable_by_key(|(channel, _)| *channel);
+        changes.into_iter().for_each(|(channel, access)| self.grant(channel, access));
+        Ok(())
+    }
+
+    /// What a channel may do from now on.
+    fn grant(&mut self, channel: u32, granted: Option<Access>) {
+        let Some(Channel::Open { room, member, access, unasked, .. }) = self.channels.get_mut(&channel)
+        else {
+            return;
+        };
+        let Some(granted) = granted else {
+            room.leave(*member);
+            // As after `Close`: it wakes this connection no more.
+            self.full.retain(|full| !Arc::ptr_eq(full, room));
+            self.channels.insert(channel, Channel::Waiting);
+            return self.refuse(channel, 0, Code::Forbidden);
+        };
+        *access = granted;
+        let question = if granted == Access::Write { unasked.take() } else { None };
+        RelayMessage::Granted { channel, access: granted }.write(&mut self.out);
+        if let Some(state_vector) = question {
+            RelayMessage::Need { channel, state_vector: *state_vector }.write(&mut self.out);
+        }
+    }
+
     async fn open(&mut self, channel: u32, document: DocumentName, position: Position) -> Result<(), End> {
         if let Some(Channel::Open { .. }) = self.channels.get(&channel) {
             return Err(violation("a channel was opened twice"));
@@ -204,6 +285,11 @@ impl Connection {
             self.refuse(channel, 0, Code::ChannelsExceeded);
             return Ok(());
         }
+        let Some(access) = self.pass.as_ref().and_then(|pass| pass.access(&document)) else {
+            self.channels.insert(channel, Channel::Waiting);
+            self.refuse(channel, 0, Code::Forbidden);
+            return Ok(());
+        };
         let entry = loop {
             let room = match self.relay.rooms.open(&document).await {
                 Ok(room) => room,
@@ -214,11 +300,12 @@ impl Connection {
             };
             match room.join(position.clone(), self.wake.clone(), channel) {
                 Ok(joined) => {
-                    self.opened(channel, joined.epoch, joined.sequence, Resume::Continues);
-                    break Channel::Open { room, member: joined.member, is_refused: false };
+                    self.opened(channel, access, joined.epoch, joined.sequence, Resume::Continues);
+                    let member = joined.member;
+                    break Channel::Open { room, member, access, is_refused: false, unasked: None };
                 }
                 Err(JoinError::NeedsStateVector { epoch, sequence }) => {
-                    self.opened(channel, epoch, sequence, Resume::NeedsStateVector);
+                    self.opened(channel, access, epoch, sequence, Resume::NeedsStateVector);
                     break Channel::Waiting;
                 }
                 Err(JoinError::Evicted) => {}
@@ -228,8 +315,8 @@ impl Connection {
         Ok(())
     }
 
-    fn opened(&mut self, channel: u32, epoch: u64, sequence: u64, resume: Resume) {
-        let opened = RelayMessage::Opened { channel, access: Access::Write, epoch, sequence, resume };
+    fn opened(&mut self, channel: u32, access: Access, epoch: u64, sequence: u64, resume: Resume) {
+        let opened = RelayMessage::Opened { channel, access, epoch, sequence, resume };
         opened.write(&mut self.out);
     }
 
@@ -242,7 +329,14 @@ impl Connection {
         let Some(entry) = self.channels.get_mut(&channel) else {
             return Err(violation("a push came on a channel that was never opened"));
         };
-        let Channel::Open { room, member, is_refused: is_refused @ false } = entry else { return Ok(()) };
+        let Channel::Open { room, member, access, is_refused: is_refused @ false, .. } = entry else {
+            return Ok(());
+        };
+        if *access != Access::Write {
+            *is_refused = true;
+            self.refuse(channel, number, Code::Forbidden);
+            return Ok(());
+        }
         match room.push(*member, kind, Some(number), &unshared(update)) {
             Ok(()) => {
                 self.relay.metrics.updates.increment(1);
@@ -368,6 +462,13 @@ impl Connection {
             RelayMessage::Ack { channel, number, sequence }.write(&mut self.out);
         }
         if let Some(state_vector) = outgoing.need {
+            // Whoever may not write is not asked: the answer would be refused.
+            if let Some(Channel::Open { access, unasked, .. }) = self.channels.get_mut(&channel)
+                && *access != Access::Write
+            {
+                *unasked = Some(Box::new(state_vector));
+                return;
+            }
             RelayMessage::Need { channel, state_vector }.write(&mut self.out);
         }
     }
@@ -418,6 +519,10 @@ impl Connection {
             }
         }
     }
+}
+
+fn not_accepted(error: InvalidToken) -> End {
+    End::Code(error.code(), error.to_string().into())
 }
 
 fn violation(what: &'static str) -> End {

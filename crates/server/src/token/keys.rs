@@ -108,6 +108,13 @@ impl Keys {
         if keys.is_empty() { Err(KeysError::Empty) } else { Ok(Keys(keys)) }
     }
 
+    /// True when this very key is among them.
+    pub(crate) fn hold(&self, key: &Key) -> bool {
+        let bytes = |key: &Key| key.verifying.try_get_as_bytes().ok().map(<[u8]>::to_vec);
+        let is_same = |other: &Key| other.algorithm == key.algorithm && bytes(other) == bytes(key);
+        self.find(key.id.as_deref()).is_some_and(|other| is_same(other))
+    }
+
     /// The key that a token names; one that names none is for the only key.
     pub(crate) fn find(&self, id: Option<&str>) -> Option<&Arc<Key>> {
         match (id, self.0.as_slice()) {

@@ -66,10 +66,21 @@ pub(crate) struct Client {
 impl Client {
     /// Connects and is welcomed.
     pub(crate) async fn connect(relay: &Relay) -> Client {
-        let mut client = Client::silent(relay).await;
-        client.send(ClientMessage::Hello { version: VERSION, token: String::new() }).await;
+        Client::connect_with(relay, "").await
+    }
+
+    /// Connects with a token and is welcomed.
+    pub(crate) async fn connect_with(relay: &Relay, token: &str) -> Client {
+        let mut client = Client::greet(relay, token).await;
         let RelayMessage::Welcome { lineage, .. } = client.next().await else { panic!("no welcome") };
         client.lineage = lineage;
+        client
+    }
+
+    /// Connects with a token.
+    pub(crate) async fn greet(relay: &Relay, token: &str) -> Client {
+        let mut client = Client::silent(relay).await;
+        client.send(ClientMessage::Hello { version: VERSION, token: token.to_owned() }).await;
         client
     }
 

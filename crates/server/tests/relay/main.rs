@@ -15,3 +15,5 @@ mod rooms;
 mod start;
 mod stock;
 mod token_command;
+mod tokens;
+mod unauthorized;

@@ -19,6 +19,10 @@ fn wrong_arguments_are_refused_before_anything_is_made() {
     let path = data.to_str().unwrap();
     refused(&["serve", "--data", path, "--listen", "0.0.0.0:0"], "not a loopback address");
     refused(&["serve", "--data", path, "--listen", "[::]:0"], "not a loopback address");
+    refused(&["serve", "--data", path, "--keys", "/not/there"], "/not/there");
+    refused(&["serve", "--data", path, "--keys", "/dev/null"], "no JWKS");
+    refused(&["serve", "--data", path, "--issuer", "x"], "--keys");
+    refused(&["serve", "--data", path, "--keys", "x", "--anyone-may-read-and-write"], "cannot be used with");
     refused(&["serve", "--data", path, "--listen", "nonsense"], "invalid value");
     refused(&["serve", "--data", path, "--history", "soon"], "a duration is");
     refused(&["serve", "--data", path, "--allow-origin", "app.example"], "not an origin");
@@ -29,6 +33,22 @@ fn wrong_arguments_are_refused_before_anything_is_made() {
     refused(&["quarantine", "list", "--data", path], "holds no Tidewell store");
     refused(&["quarantine", "release", "--data", path, "a\nb"], "A document name");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn other_addresses_than_loopback_are_served_with_keys_or_when_anyone_may() {
+    let issuer = crate::tokens::Issuer::new();
+    for open in [&["--keys", issuer.path().as_str()][..], &["--anyone-may-read-and-write"]] {
+        let (_folder, data) = data();
+        let mut command = program();
+        command.args(["serve", "--listen", "0.0.0.0:0", "--data"]).arg(&data).args(open);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(line.starts_with("listening on http://0.0.0.0:"), "{open:?}: {line}");
+    }
 }
 
 #[test]

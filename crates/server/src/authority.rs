@@ -1,0 +1,156 @@
+//! Who may come in, and what they may do: everybody, or whoever has a token.
+
+use crate::limits::TOKEN_LEEWAY;
+use crate::metrics::Metrics;
+use crate::token::keys::{KeySet, Keys, KeysError, read_bounded};
+use crate::token::{Expected, InvalidToken, Session, claims::Level, verify};
+use crate::writer::now_ms;
+use parking_lot::{Mutex, RwLock};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tidewell_sync_core::document_name::DocumentName;
+use tidewell_sync_core::protocol::Access;
+
+/// Decides about tokens.
+pub(crate) enum Authority {
+    /// There are no keys: everybody may do everything.
+    Anyone,
+    /// Only what a token grants.
+    Tokens(Tokens),
+}
+
+/// The keys of now, and what else is asked of a token.
+pub(crate) struct Tokens {
+    path: PathBuf,
+    expected: Expected,
+    keys: RwLock<Arc<Keys>>,
+    /// What was read last, or why it could not be: a fault is told once.
+    seen: Mutex<Result<Vec<u8>, String>>,
+    /// Counts the changes after which tokens that were accepted are to be looked at again.
+    generation: AtomicU64,
+    metrics: Arc<Metrics>,
+}
+
+/// What somebody who came in may do.
+#[derive(Debug, Clone)]
+pub(crate) enum Pass {
+    /// Everything.
+    Anyone,
+    /// What the token grants.
+    Token(Box<Session>),
+}
+
+impl Authority {
+    pub(crate) fn new(
+        keys: Option<&Path>,
+        expected: Expected,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, KeysError> {
+        let Some(path) = keys else { return Ok(Authority::Anyone) };
+        let bytes = read_bounded(path)?;
+        let keys = Keys::new(&KeySet::parse(&bytes)?)?;
+        Ok(Authority::Tokens(Tokens {
+            path: path.to_owned(),
+            expected,
+            keys: RwLock::new(Arc::new(keys)),
+            seen: Mutex::new(Ok(bytes)),
+            generation: AtomicU64::new(0),
+            metrics,
+        }))
+    }
+
+    /// Lets somebody in. Without keys no token is read.
+    pub(crate) fn admit(&self, token: &str) -> Result<Pass, InvalidToken> {
+        match self {
+            Authority::Anyone => Ok(Pass::Anyone),
+            Authority::Tokens(tokens) => {
+                let keys = tokens.keys.read().clone();
+                let session = verify(token, &keys, &tokens.expected, now_ms() / 1000)?;
+                Ok(Pass::Token(Box::new(session)))
+            }
+        }
+    }
+
+    /// Grows whenever passes are to be looked at again.
+    pub(crate) fn generation(&self) -> u64 {
+        match self {
+            Authority::Anyone => 0,
+            Authority::Tokens(tokens) => tokens.generation.load(Ordering::Acquire),
+        }
+    }
+
+    /// Looks again at a pass that was given: its key may have been taken out.
+    pub(crate) fn look_again(&self, pass: &Pass) -> Result<(), InvalidToken> {
+        match (self, pass) {
+            (Authority::Tokens(tokens), Pass::Token(session)) if !tokens.keys.read().hold(&session.key) => {
+                Err(InvalidToken::UnknownKey(session.key.id.clone().unwrap_or_default()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the keys file again; true when there are other keys now. A damaged file leaves those that are there.
+    ///
+    /// The whole file is compared, every few seconds, instead of waiting for the system to tell of a change or looking at
+    /// its time: neither works on every file system, nor where a folder's link is turned to another one, as Kubernetes
+    /// does, and a copy can bring an older time with it.
+    pub(crate) fn reload(&self) -> bool {
+        let Authority::Tokens(tokens) = self else { return false };
+        let read = read_bounded(&tokens.path).map_err(|error| error.to_string());
+        let mut seen = tokens.seen.lock();
+        if *seen == read {
+            return false;
+        }
+        let parsed = match &read {
+            Ok(bytes) => {
+                KeySet::parse(bytes).and_then(|set| Keys::new(&set)).map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.clone()),
+        };
+        *seen = read;
+        match parsed {
+            Ok(keys) => {
+                *tokens.keys.write() = Arc::new(keys);
+                tokens.generation.fetch_add(1, Ordering::AcqRel);
+                tracing::info!(path = %tokens.path.display(), "there are new keys");
+                true
+            }
+            Err(error) => {
+                tokens.metrics.keys_failed.increment(1);
+                tracing::error!(%error, "the keys stay as they were");
+                false
+            }
+        }
+    }
+}
+
+impl Pass {
+    /// What may be done with a document; `None` for nothing at all.
+    pub(crate) fn access(&self, document: &DocumentName) -> Option<Access> {
+        match self {
+            Pass::Anyone => Some(Access::Write),
+            Pass::Token(session) => Some(match session.claims.document_level(document.as_str())? {
+                Level::Read => Access::Read,
+                Level::Comment => Access::Comment,
+                Level::Write | Level::Admin => Access::Write,
+            }),
+        }
+    }
+
+    /// Time until it ends; `None` for never.
+    pub(crate) fn ends_in(&self) -> Option<Duration> {
+        let Pass::Token(session) = self else { return None };
+        let end = Duration::from_secs(session.claims.expires_at_s) + TOKEN_LEEWAY;
+        Some(end.saturating_sub(Duration::from_millis(now_ms())))
+    }
+
+    /// Who has it, if that is known.
+    pub(crate) fn subject(&self) -> Option<&str> {
+        match self {
+            Pass::Anyone => None,
+            Pass::Token(session) => Some(&session.claims.subject),
+        }
+    }
+}
