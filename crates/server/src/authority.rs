@@ -34,12 +34,12 @@ pub(crate) struct Tokens {
 }
 
 /// What somebody who came in may do.
-#[derive(Debug, Clone)]
-pub(crate) enum Pass {
-    /// Everything.
-    Anyone,
-    /// What the token grants.
-    Token(Box<Session>),
+#[derive(Debug, Default)]
+pub(crate) struct Pass {
+    /// What the token says; `None` where everybody may do everything.
+    session: Option<Box<Session>>,
+    /// The authority's, when it last looked at this.
+    generation: u64,
 }
 
 impl Authority {
@@ -64,31 +64,28 @@ impl Authority {
     /// Lets somebody in. Without keys no token is read.
     pub(crate) fn admit(&self, token: &str) -> Result<Pass, InvalidToken> {
         match self {
-            Authority::Anyone => Ok(Pass::Anyone),
+            Authority::Anyone => Ok(Pass::default()),
             Authority::Tokens(tokens) => {
+                // Before anything is looked at: what changes meanwhile is looked at again.
+                let generation = tokens.generation.load(Ordering::Acquire);
                 let keys = tokens.keys.read().clone();
                 let session = verify(token, &keys, &tokens.expected, now_ms() / 1000)?;
-                Ok(Pass::Token(Box::new(session)))
+                Ok(Pass { session: Some(Box::new(session)), generation })
             }
         }
     }
 
-    /// Grows whenever passes are to be looked at again.
-    pub(crate) fn generation(&self) -> u64 {
-        match self {
-            Authority::Anyone => 0,
-            Authority::Tokens(tokens) => tokens.generation.load(Ordering::Acquire),
-        }
-    }
-
-    /// Looks again at a pass that was given: its key may have been taken out.
-    pub(crate) fn look_again(&self, pass: &Pass) -> Result<(), InvalidToken> {
-        match (self, pass) {
-            (Authority::Tokens(tokens), Pass::Token(session)) if !tokens.keys.read().hold(&session.key) => {
-                Err(InvalidToken::UnknownKey(session.key.id.clone().unwrap_or_default()))
+    /// Looks again at a pass that was given, if something has changed: its key may have been taken out.
+    pub(crate) fn look_again(&self, pass: &mut Pass) -> Result<(), InvalidToken> {
+        let (Authority::Tokens(tokens), Some(session)) = (self, &pass.session) else { return Ok(()) };
+        let generation = tokens.generation.load(Ordering::Acquire);
+        if generation != pass.generation {
+            if !tokens.keys.read().hold(&session.key) {
+                return Err(InvalidToken::UnknownKey(session.key.id.clone().unwrap_or_default()));
             }
-            _ => Ok(()),
+            pass.generation = generation;
         }
+        Ok(())
     }
 
     /// Reads the keys file again; true when there are other keys now. A damaged file leaves those that are there.
@@ -129,28 +126,22 @@ impl Authority {
 impl Pass {
     /// What may be done with a document; `None` for nothing at all.
     pub(crate) fn access(&self, document: &DocumentName) -> Option<Access> {
-        match self {
-            Pass::Anyone => Some(Access::Write),
-            Pass::Token(session) => Some(match session.claims.document_level(document.as_str())? {
-                Level::Read => Access::Read,
-                Level::Comment => Access::Comment,
-                Level::Write | Level::Admin => Access::Write,
-            }),
-        }
+        let Some(session) = &self.session else { return Some(Access::Write) };
+        Some(match session.claims.document_level(document.as_str())? {
+            Level::Read => Access::Read,
+            Level::Comment => Access::Comment,
+            Level::Write | Level::Admin => Access::Write,
+        })
     }
 
     /// Time until it ends; `None` for never.
     pub(crate) fn ends_in(&self) -> Option<Duration> {
-        let Pass::Token(session) = self else { return None };
-        let end = Duration::from_secs(session.claims.expires_at_s) + TOKEN_LEEWAY;
+        let end = Duration::from_secs(self.session.as_ref()?.claims.expires_at_s) + TOKEN_LEEWAY;
         Some(end.saturating_sub(Duration::from_millis(now_ms())))
     }
 
     /// Who has it, if that is known.
     pub(crate) fn subject(&self) -> Option<&str> {
-        match self {
-            Pass::Anyone => None,
-            Pass::Token(session) => Some(&session.claims.subject),
-        }
+        Some(&self.session.as_ref()?.claims.subject)
     }
 }

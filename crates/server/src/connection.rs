@@ -5,6 +5,7 @@ pub(crate) mod tidewell;
 pub(crate) mod yjs;
 
 use crate::limits::{READ_BUFFER_BYTES, WRITE_BUFFER_BYTES};
+use crate::token::InvalidToken;
 use axum::extract::ws::WebSocketUpgrade;
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -27,6 +28,12 @@ pub(crate) enum End {
 impl From<Code> for End {
     fn from(code: Code) -> Self {
         End::Code(code, Cow::Borrowed(code.help()))
+    }
+}
+
+impl From<InvalidToken> for End {
+    fn from(error: InvalidToken) -> Self {
+        End::Code(error.code(), error.to_string().into())
     }
 }
 

@@ -1,19 +1,26 @@
-//! The relay's doors: two for sockets, three for operators, and the demo page.
+//! The relay's doors: two for sockets, one for tickets, three for operators, and the demo page.
+
+mod refusal;
+mod ticket;
 
 use crate::assets::Assets;
+use crate::authority::{Authority, Pass};
 use crate::connection::{configured, tidewell, yjs};
 use crate::relay::Relay;
+use crate::tickets::Ticket;
 use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use serde::Deserialize;
 use std::sync::Arc;
+use std::time::Instant;
 use tidewell_sync_core::code::Code;
 use tidewell_sync_core::document_name::DocumentName;
 use tidewell_sync_core::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX};
-use tidewell_sync_core::protocol::SUBPROTOCOL;
+use tidewell_sync_core::protocol::{Access, SUBPROTOCOL};
 
 /// All routes.
 pub(crate) fn router(relay: Arc<Relay>, assets: Option<Assets>) -> Router {
@@ -21,6 +28,7 @@ pub(crate) fn router(relay: Arc<Relay>, assets: Option<Assets>) -> Router {
     Router::new()
         .route("/v1/sync", get(sync))
         .route("/yjs/{*document}", get(yjs_sync))
+        .route("/v1/ticket/{*document}", post(ticket::issue).options(ticket::preflight))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
@@ -41,9 +49,15 @@ async fn sync(State(relay): State<Arc<Relay>>, headers: HeaderMap, upgrade: WebS
     upgrade.on_upgrade(async |socket| drop(tokio::spawn(tidewell::serve(socket, relay))))
 }
 
+#[derive(Deserialize)]
+struct StockQuery {
+    ticket: Option<String>,
+}
+
 async fn yjs_sync(
     State(relay): State<Arc<Relay>>,
     Path(document): Path<String>,
+    Query(query): Query<StockQuery>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
@@ -52,14 +66,32 @@ async fn yjs_sync(
     if !relay.origins.allow(origin(&headers)) {
         return upgrade.on_upgrade(|socket| yjs::refuse(socket, relay, Code::OriginForbidden));
     }
-    if let Err(error) = relay.authority.admit("") {
-        return upgrade.on_upgrade(move |socket| yjs::refuse(socket, relay, error.code()));
-    }
-    match DocumentName::parse(&document) {
-        Ok(document) => {
-            upgrade.on_upgrade(async |socket| drop(tokio::spawn(yjs::serve(socket, relay, document))))
+    match yjs_ticket(&relay, &document, query.ticket.as_deref()) {
+        Ok(ticket) => {
+            upgrade.on_upgrade(async |socket| drop(tokio::spawn(yjs::serve(socket, relay, ticket))))
         }
         Err(code) => upgrade.on_upgrade(move |socket| yjs::refuse(socket, relay, code)),
+    }
+}
+
+/// What a stock client may do. One whose ticket was used or has ended is told so with a transient code: it comes back by
+/// itself, and its page has put a new ticket into the address meanwhile.
+fn yjs_ticket(relay: &Relay, document: &str, ticket: Option<&str>) -> Result<Ticket, Code> {
+    let document = DocumentName::parse(document)?;
+    if matches!(relay.authority, Authority::Anyone) {
+        return Ok(Ticket { document, access: Access::Write, pass: Pass::default() });
+    }
+    let ticket = ticket.ok_or(Code::InvalidToken)?;
+    let ticket = relay.tickets.redeem(ticket, Instant::now()).ok_or(Code::TokenExpired)?;
+    if ticket.document == document { Ok(ticket) } else { Err(Code::Forbidden) }
+}
+
+/// The token of a request; empty if there is none.
+fn bearer(headers: &HeaderMap) -> &str {
+    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or("");
+    match value.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+        _ => "",
     }
 }
 

@@ -27,6 +27,7 @@ mod room_handle;
 mod rooms;
 mod serve;
 mod store;
+mod tickets;
 mod token;
 mod wake;
 mod writer;

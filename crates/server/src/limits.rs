@@ -204,6 +204,12 @@ pub(crate) const TOKEN_LEEWAY: Duration = Duration::from_secs(10);
 /// Bytes of a keys file: some thousand keys.
 pub(crate) const KEYS_FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// A ticket is good for so long: a page fetches it, and connects.
+pub(crate) const TICKET_VALID: Duration = Duration::from_secs(30);
+
+/// Tickets that nobody has used yet: about 500 a second, and some kilobytes each.
+pub(crate) const TICKETS_MAX: usize = 16 << 10;
+
 /// The keys file is read again this often.
 pub(crate) const KEYS_READ_EVERY: Duration = Duration::from_secs(2);
 

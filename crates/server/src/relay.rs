@@ -6,6 +6,7 @@ use crate::metrics::Metrics;
 use crate::origin::Origins;
 use crate::rooms::Rooms;
 use crate::store::Readers;
+use crate::tickets::Tickets;
 use crate::writer::WriterQueue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,7 @@ pub(crate) struct Relay {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) origins: Origins,
     pub(crate) authority: Authority,
+    pub(crate) tickets: Tickets,
     /// The name of the store's history.
     pub(crate) lineage: u64,
     pub(crate) is_draining: AtomicBool,

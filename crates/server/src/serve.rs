@@ -17,6 +17,7 @@ use crate::origin::{InvalidOrigin, Origins};
 use crate::relay::Relay;
 use crate::rooms::Rooms;
 use crate::store::{Checkpointer, OpenError, Store};
+use crate::tickets::Tickets;
 use crate::token::Expected;
 use crate::token::keys::KeysError;
 use crate::writer::{Job, Writer, WriterQueue};
@@ -135,8 +136,19 @@ impl Prepared {
         let compactor =
             Compactor::new(pool, readers.clone(), writer.clone(), metrics.clone(), options.history);
         let is_draining = AtomicBool::new(false);
-        let relay =
-            Relay { rooms, readers, writer, connections, metrics, origins, authority, lineage, is_draining };
+        let tickets = Tickets::default();
+        let relay = Relay {
+            rooms,
+            readers,
+            writer,
+            connections,
+            metrics,
+            origins,
+            authority,
+            tickets,
+            lineage,
+            is_draining,
+        };
         Ok(Prepared {
             relay: Arc::new(relay),
             assets,

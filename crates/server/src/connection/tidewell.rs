@@ -8,7 +8,6 @@ use crate::connections::Registered;
 use crate::limits::{HELLO_WITHIN, OUTGOING_BYTES_MAX, REPLIES_BYTES_MAX, SENT_FRAME_BYTES_MAX};
 use crate::relay::Relay;
 use crate::room_handle::{JoinError, RoomHandle};
-use crate::token::InvalidToken;
 use crate::wake::Wake;
 use crate::writer::now_ms;
 use axum::extract::ws::WebSocket;
@@ -43,8 +42,6 @@ struct Connection {
     has_pushed: bool,
     /// What its token allows; `None` before `Hello`.
     pass: Option<Pass>,
-    /// The authority's, when it last looked at the pass.
-    generation: u64,
     /// Ends with the connection.
     _registered: Registered,
 }
@@ -104,7 +101,6 @@ pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>) {
         full: Vec::new(),
         has_pushed: false,
         pass: None,
-        generation: 0,
         _registered: registered,
     });
     let end = connection.run().await;
@@ -144,14 +140,10 @@ impl Connection {
         if let Some(code) = self.socket.passed_deadline() {
             return Err(code.into());
         }
-        let generation = self.relay.authority.generation();
-        if let Some(pass) = &self.pass
-            && generation != self.generation
-        {
-            self.relay.authority.look_again(pass).map_err(not_accepted)?;
-            self.generation = generation;
+        match &mut self.pass {
+            Some(pass) => Ok(self.relay.authority.look_again(pass)?),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn has_more(&self) -> bool {
@@ -224,9 +216,7 @@ impl Connection {
     }
 
     fn admit(&mut self, token: &str) -> Result<(), End> {
-        // Before the token is looked at: what changes meanwhile is looked at again.
-        self.generation = self.relay.authority.generation();
-        let pass = self.relay.authority.admit(token).map_err(not_accepted)?;
+        let pass = self.relay.authority.admit(token)?;
         self.socket.set_deadline(pass.ends_in().map(|within| (within, Code::TokenExpired)));
         self.pass = Some(pass);
         Ok(())
@@ -519,10 +509,6 @@ impl Connection {
             }
         }
     }
-}
-
-fn not_accepted(error: InvalidToken) -> End {
-    End::Code(error.code(), error.to_string().into())
 }
 
 fn violation(what: &'static str) -> End {

@@ -2,17 +2,19 @@
 
 use super::socket::{Event, Frame, Intent, Socket};
 use super::{End, unshared};
+use crate::authority::Pass;
 use crate::catch_up::catch_up;
 use crate::connections::Registered;
 use crate::relay::Relay;
 use crate::room_handle::RoomHandle;
+use crate::tickets::Ticket;
 use crate::wake::Wake;
 use axum::extract::ws::WebSocket;
 use bytes::Bytes;
 use std::sync::Arc;
 use tidewell_sync_core::awareness;
 use tidewell_sync_core::code::Code;
-use tidewell_sync_core::document_name::DocumentName;
+use tidewell_sync_core::protocol::Access;
 use tidewell_sync_core::room::{Behind, MemberId, Outgoing, PushKind};
 use tidewell_sync_core::update::EMPTY;
 use tidewell_sync_core::y_protocol::YMessage;
@@ -26,6 +28,8 @@ struct Connection {
     socket: Socket,
     room: Arc<RoomHandle>,
     member: MemberId,
+    access: Access,
+    pass: Pass,
     has_pushed: bool,
     /// The client's question is answered as soon as it has been sent everything up to here: then it counts itself as
     /// synced.
@@ -35,7 +39,8 @@ struct Connection {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>, document: DocumentName) {
+pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>, ticket: Ticket) {
+    let Ticket { document, access, pass } = ticket;
     let wake = Arc::new(Wake::default());
     let registered = relay.connections.register(wake.clone());
     let gauge = relay.metrics.connections_yjs.clone();
@@ -54,12 +59,15 @@ pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>, document: Docume
         }
     };
     gauge.increment(1);
+    socket.set_deadline(pass.ends_in().map(|within| (within, Code::TokenExpired)));
     let mut connection = Box::new(Connection {
         relay,
         wake,
         socket,
         room,
         member,
+        access,
+        pass,
         has_pushed: false,
         answers_at: None,
         _registered: registered,
@@ -75,7 +83,11 @@ impl Connection {
     async fn run(&mut self) -> End {
         loop {
             let intent = Intent { may_read: self.may_read(), has_more: false };
-            match self.socket.next(&self.wake, intent).await {
+            let event = self.socket.next(&self.wake, intent).await;
+            if let Err(end) = self.look_at_pass() {
+                return end;
+            }
+            match event {
                 Event::Frames(frames) => {
                     if let Err(end) = frames.into_iter().try_for_each(|frame| self.frame(frame)) {
                         return end;
@@ -90,6 +102,14 @@ impl Connection {
             {
                 return end;
             }
+        }
+    }
+
+    /// The token may have ended, or its key have been taken out.
+    fn look_at_pass(&mut self) -> Result<(), End> {
+        match self.socket.passed_deadline() {
+            Some(code) => Err(code.into()),
+            None => Ok(self.relay.authority.look_again(&mut self.pass)?),
         }
     }
 
@@ -108,6 +128,8 @@ impl Connection {
             YMessage::SyncStep1(vector) => self.room.asked(self.member, vector),
             YMessage::SyncStep2(update) => self.push(PushKind::Answer, update)?,
             YMessage::Update(update) => self.push(PushKind::Edit, update)?,
+            // Every stock client tells of its presence as soon as it is there: that is no reason to send a reader away.
+            YMessage::Awareness(_) if self.access == Access::Read => {}
             YMessage::Awareness(update) => {
                 self.room.awareness(self.member, awareness::decode(&update)?);
             }
@@ -118,6 +140,10 @@ impl Connection {
     }
 
     fn push(&mut self, kind: PushKind, update: Bytes) -> Result<(), End> {
+        if self.access != Access::Write {
+            // An answer that has nothing to say is no edit.
+            return if update == EMPTY { Ok(()) } else { Err(Code::Forbidden.into()) };
+        }
         let pushed = self.room.push(self.member, kind, None, &unshared(update));
         pushed.map_err(|invalid| End::Code(invalid.code(), invalid.to_string().into()))?;
         self.relay.metrics.updates.increment(1);
@@ -128,7 +154,8 @@ impl Connection {
     async fn collect(&mut self) -> Result<(), End> {
         let Outgoing { ready, behind, ack: _, need } = self.room.collect(self.member);
         // First, as stock relays do: the answer and what it asks for cross on the way.
-        if let Some(vector) = need {
+        // Whoever may not write is not asked: the answer would be refused.
+        if let Some(vector) = need.filter(|_| self.access == Access::Write) {
             self.send(YMessage::SyncStep1(vector));
         }
         if let Some(ready) = ready {

@@ -14,6 +14,7 @@ mod refusals;
 mod rooms;
 mod start;
 mod stock;
+mod tickets;
 mod token_command;
 mod tokens;
 mod unauthorized;

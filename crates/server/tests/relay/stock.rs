@@ -11,21 +11,21 @@ use tidewell_sync_core::y_protocol::YMessage;
 use tokio_tungstenite::tungstenite::Message;
 
 /// A stock client: a document and a socket.
-struct Stock {
-    doc: Author,
-    socket: Raw,
-    synced: bool,
-    awareness: Vec<Entry>,
+pub(crate) struct Stock {
+    pub(crate) doc: Author,
+    pub(crate) socket: Raw,
+    pub(crate) synced: bool,
+    pub(crate) awareness: Vec<Entry>,
     /// Size of the largest message.
     largest: usize,
 }
 
 impl Stock {
-    async fn connect(relay: &Relay, path: &str, client: u64) -> Stock {
+    pub(crate) async fn connect(relay: &Relay, path: &str, client: u64) -> Stock {
         Stock::with(relay, path, Author::new(client)).await
     }
 
-    async fn with(relay: &Relay, path: &str, doc: Author) -> Stock {
+    pub(crate) async fn with(relay: &Relay, path: &str, doc: Author) -> Stock {
         let socket = socket(relay, path, None, None).await;
         let mut stock = Stock { doc, socket, synced: false, awareness: Vec::new(), largest: 0 };
         let step_1 = YMessage::SyncStep1(stock.doc.state_vector());
@@ -33,12 +33,12 @@ impl Stock {
         stock
     }
 
-    async fn send(&mut self, message: YMessage) {
+    pub(crate) async fn send(&mut self, message: YMessage) {
         self.socket.send(Message::Binary(message.to_frame())).await.unwrap();
     }
 
     /// Takes one message as `y-websocket` does.
-    async fn step(&mut self) {
+    pub(crate) async fn step(&mut self) {
         let message = tokio::time::timeout(crate::client::PATIENCE, self.socket.next()).await;
         let Message::Binary(frame) = message.expect("a message").expect("an open socket").unwrap() else {
             return;
@@ -61,18 +61,18 @@ impl Stock {
         }
     }
 
-    async fn until(&mut self, reached: impl Fn(&Stock) -> bool) {
+    pub(crate) async fn until(&mut self, reached: impl Fn(&Stock) -> bool) {
         while !reached(self) {
             self.step().await;
         }
     }
 
-    async fn types(&mut self, text: &str) {
+    pub(crate) async fn types(&mut self, text: &str) {
         let update = YMessage::Update(self.doc.types(text));
         self.send(update).await;
     }
 
-    async fn announces(&mut self, client: u64, clock: u32, state: &str) {
+    pub(crate) async fn announces(&mut self, client: u64, clock: u32, state: &str) {
         let entry = Entry { client, clock, state: state.into() };
         self.send(YMessage::Awareness(encode([entry].iter()).into())).await;
     }
