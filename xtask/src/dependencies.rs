@@ -77,21 +77,20 @@ pub(crate) fn check() -> Result<Outcome> {
 
 /// Lists all that the relay and the module are made of, in CycloneDX's form, as `target/sbom/*.json`.
 pub(crate) fn list() -> Result<()> {
+    const LIST: &str = "sbom";
     CARGO_CYCLONEDX.install()?;
     let folder = workspace::target("sbom");
     fs::create_dir_all(&folder)?;
-    for name in SHIPPED {
-        let folder_of =
-            MetadataCommand::new().manifest_path(workspace::path("Cargo.toml")).no_deps().exec()?;
-        let package = folder_of.packages.iter().find(|package| package.name.as_str() == *name);
-        let manifest = &package.with_context(|| format!("no crate {name}"))?.manifest_path;
-        command(CARGO_CYCLONEDX.program()?)
-            .line("cyclonedx --format json --override-filename sbom --manifest-path")
-            .argument(manifest)
-            .run()?;
-        let made = manifest.with_file_name("sbom.json");
-        fs::copy(&made, folder.join(format!("{name}.json")))?;
-        fs::remove_file(&made)?;
+    let program = CARGO_CYCLONEDX.program()?;
+    command(program).line("cyclonedx --format json --override-filename").argument(LIST).run()?;
+    // It writes one beside every manifest of the workspace.
+    let ours = MetadataCommand::new().manifest_path(workspace::path("Cargo.toml")).no_deps().exec()?;
+    for package in ours.packages {
+        let list = package.manifest_path.with_file_name(format!("{LIST}.json"));
+        if SHIPPED.contains(&package.name.as_str()) {
+            fs::copy(&list, folder.join(format!("{}.json", package.name)))?;
+        }
+        fs::remove_file(&list).with_context(|| format!("removing {list}"))?;
     }
     println!("in {}", folder.display());
     Ok(())
