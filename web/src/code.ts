@@ -49,6 +49,8 @@ export const help = {
     'The relay could not load this document from its store. Nothing was changed; its operator has been told.',
   disconnected: 'There is no connection to the relay. Edits are kept on this device and sent later.',
   token_expired: 'The token has expired. The client asks for a new one and comes back by itself.',
+  kicked:
+    "The relay's administrator ended this connection. The client comes back by itself, as far as its token allows.",
   device_failed:
     "The browser aborted a write to this device's store. It is tried again; the edits are still in memory.",
   device_full: "The browser's storage quota is used up. Free some space; the edits are still in memory.",
@@ -73,6 +75,7 @@ const transient: ReadonlySet<Code> = new Set<Code>([
   'load_failed',
   'disconnected',
   'token_expired',
+  'kicked',
   'device_failed',
   'device_full',
   'device_unavailable',

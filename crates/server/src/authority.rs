@@ -2,7 +2,9 @@
 
 use crate::limits::TOKEN_LEEWAY;
 use crate::metrics::Metrics;
+use crate::revocations::{Revocation, Revocations};
 use crate::token::keys::{KeySet, Keys, KeysError, read_bounded};
+use crate::token::name_pattern::NamePattern;
 use crate::token::{Expected, InvalidToken, Session, claims::Level, verify};
 use crate::writer::now_ms;
 use parking_lot::{Mutex, RwLock};
@@ -18,7 +20,7 @@ pub(crate) enum Authority {
     /// There are no keys: everybody may do everything.
     Anyone,
     /// Only what a token grants.
-    Tokens(Tokens),
+    Tokens(Box<Tokens>),
 }
 
 /// The keys of now, and what else is asked of a token.
@@ -26,6 +28,7 @@ pub(crate) struct Tokens {
     path: PathBuf,
     expected: Expected,
     keys: RwLock<Arc<Keys>>,
+    revocations: RwLock<Revocations>,
     /// What was read last, or why it could not be: a fault is told once.
     seen: Mutex<Result<Vec<u8>, String>>,
     /// Counts the changes after which tokens that were accepted are to be looked at again.
@@ -37,25 +40,44 @@ pub(crate) struct Tokens {
 #[derive(Debug, Default)]
 pub(crate) struct Pass {
     /// What the token says; `None` where everybody may do everything.
-    session: Option<Box<Session>>,
+    session: Option<Arc<Session>>,
     /// The authority's, when it last looked at this.
     generation: u64,
 }
 
-impl Authority {
-    pub(crate) fn new(
-        keys: Option<&Path>,
-        expected: Expected,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, KeysError> {
-        let Some(path) = keys else { return Ok(Authority::Anyone) };
+/// A keys file that can be used.
+pub(crate) struct KeysFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    keys: Keys,
+}
+
+impl KeysFile {
+    pub(crate) fn read(path: &Path) -> Result<Self, KeysError> {
         let bytes = read_bounded(path)?;
         let keys = Keys::new(&KeySet::parse(&bytes)?)?;
-        Ok(Authority::Tokens(Tokens {
-            path: path.to_owned(),
+        Ok(KeysFile { path: path.to_owned(), bytes, keys })
+    }
+}
+
+impl Authority {
+    pub(crate) fn new(
+        keys: KeysFile,
+        expected: Expected,
+        revocations: Vec<Revocation>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let mut revoked = Revocations::default();
+        for revocation in revocations {
+            // There were no more than there may be when they were stored.
+            revoked.add(revocation);
+        }
+        Authority::Tokens(Box::new(Tokens {
+            path: keys.path,
             expected,
-            keys: RwLock::new(Arc::new(keys)),
-            seen: Mutex::new(Ok(bytes)),
+            keys: RwLock::new(Arc::new(keys.keys)),
+            revocations: RwLock::new(revoked),
+            seen: Mutex::new(Ok(keys.bytes)),
             generation: AtomicU64::new(0),
             metrics,
         }))
@@ -70,12 +92,15 @@ impl Authority {
                 let generation = tokens.generation.load(Ordering::Acquire);
                 let keys = tokens.keys.read().clone();
                 let session = verify(token, &keys, &tokens.expected, now_ms() / 1000)?;
-                Ok(Pass { session: Some(Box::new(session)), generation })
+                if tokens.revocations.read().cover(&session.claims) {
+                    return Err(InvalidToken::Revoked);
+                }
+                Ok(Pass { session: Some(Arc::new(session)), generation })
             }
         }
     }
 
-    /// Looks again at a pass that was given, if something has changed: its key may have been taken out.
+    /// Looks again at a pass that was given, if something has changed: its key may have been taken out, or it was revoked.
     pub(crate) fn look_again(&self, pass: &mut Pass) -> Result<(), InvalidToken> {
         let (Authority::Tokens(tokens), Some(session)) = (self, &pass.session) else { return Ok(()) };
         let generation = tokens.generation.load(Ordering::Acquire);
@@ -83,9 +108,20 @@ impl Authority {
             if !tokens.keys.read().hold(&session.key) {
                 return Err(InvalidToken::UnknownKey(session.key.id.clone().unwrap_or_default()));
             }
+            if tokens.revocations.read().cover(&session.claims) {
+                return Err(InvalidToken::Revoked);
+            }
             pass.generation = generation;
         }
         Ok(())
+    }
+
+    /// Revokes tokens from now on; false when there is no place for it. The caller has it stored.
+    pub(crate) fn revoke(&self, revocation: Revocation) -> bool {
+        let Authority::Tokens(tokens) = self else { return false };
+        let is_added = tokens.revocations.write().add(revocation);
+        tokens.generation.fetch_add(1, Ordering::AcqRel);
+        is_added
     }
 
     /// Reads the keys file again; true when there are other keys now. A damaged file leaves those that are there.
@@ -132,6 +168,28 @@ impl Pass {
             Level::Comment => Access::Comment,
             Level::Write | Level::Admin => Access::Write,
         })
+    }
+
+    /// The token, if there is one.
+    pub(crate) fn session(&self) -> Option<&Arc<Session>> {
+        self.session.as_ref()
+    }
+
+    /// True when it allows the administration of a document. Without keys nobody administers.
+    pub(crate) fn administers(&self, document: &DocumentName) -> bool {
+        self.session
+            .as_ref()
+            .is_some_and(|session| session.claims.administer(|pattern| pattern.matches(document.as_str())))
+    }
+
+    /// True when it allows the administration of all documents.
+    pub(crate) fn administers_everything(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.claims.administer(NamePattern::is_everything))
+    }
+
+    /// True when it allows the administration of any.
+    pub(crate) fn administers_something(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.claims.administer(|_| true))
     }
 
     /// Time until it ends; `None` for never.

@@ -1,6 +1,8 @@
 //! All open connections: their number, and how to reach them all at once.
 
 use crate::limits::{RETURN_AFTER_MAX, RETURN_AFTER_MIN, RETURNS_PER_MS};
+use crate::token::Session;
+use crate::token::claims::Claims;
 use crate::wake::Wake;
 use parking_lot::Mutex;
 use rand::Rng;
@@ -24,9 +26,16 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Open {
     next: u64,
-    wakes: FxHashMap<u64, Arc<Wake>>,
+    wakes: FxHashMap<u64, Entry>,
     /// Set when the relay drains: who comes now is sent away at once.
     is_draining: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    wake: Arc<Wake>,
+    /// Whose it is, once that is known.
+    session: Option<Arc<Session>>,
 }
 
 /// A connection's entry; it ends with this.
@@ -45,13 +54,20 @@ impl Connections {
         if open.is_draining {
             wake.send_away(random_return_ms(open.wakes.len()));
         }
-        open.wakes.insert(id, wake);
+        open.wakes.insert(id, Entry { wake, session: None });
         Registered { connections: self.clone(), id }
     }
 
     /// Has every connection look again at what it waits for.
     pub(crate) fn nudge_all(&self) {
-        self.shared.open.lock().wakes.values().for_each(|wake| wake.nudge());
+        self.shared.open.lock().wakes.values().for_each(|entry| entry.wake.nudge());
+    }
+
+    /// Ends the connections whose tokens' claims are such; answers how many.
+    pub(crate) fn kick(&self, such: impl Fn(&Claims) -> bool) -> usize {
+        let open = self.shared.open.lock();
+        let is_such = |entry: &&Entry| entry.session.as_ref().is_some_and(|session| such(&session.claims));
+        open.wakes.values().filter(is_such).inspect(|entry| entry.wake.kick()).count()
     }
 
     /// Tells every connection to end and its client when to come back, each at another time.
@@ -59,7 +75,7 @@ impl Connections {
         let mut open = self.shared.open.lock();
         open.is_draining = true;
         let count = open.wakes.len();
-        open.wakes.values().for_each(|wake| wake.send_away(random_return_ms(count)));
+        open.wakes.values().for_each(|entry| entry.wake.send_away(random_return_ms(count)));
     }
 
     /// Waits until no connection is left.
@@ -70,6 +86,15 @@ impl Connections {
                 return;
             }
             gone.await;
+        }
+    }
+}
+
+impl Registered {
+    /// Tells whose connection it is.
+    pub(crate) fn belongs_to(&self, session: Option<&Arc<Session>>) {
+        if let Some(entry) = self.connections.shared.open.lock().wakes.get_mut(&self.id) {
+            entry.session = session.cloned();
         }
     }
 }

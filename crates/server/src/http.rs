@@ -1,5 +1,6 @@
-//! The relay's doors: two for sockets, one for tickets, three for operators, and the demo page.
+//! The relay's doors: two for sockets, one for tickets, five for operators, and the demo page.
 
+mod admin;
 mod refusal;
 mod ticket;
 
@@ -29,6 +30,8 @@ pub(crate) fn router(relay: Arc<Relay>, assets: Option<Assets>) -> Router {
         .route("/v1/sync", get(sync))
         .route("/yjs/{*document}", get(yjs_sync))
         .route("/v1/ticket/{*document}", post(ticket::issue).options(ticket::preflight))
+        .route("/v1/revoke", post(admin::revoke))
+        .route("/v1/kick", post(admin::kick))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))

@@ -23,6 +23,7 @@ mod options;
 mod origin;
 mod quarantine;
 mod relay;
+mod revocations;
 mod room_handle;
 mod rooms;
 mod serve;

@@ -210,6 +210,15 @@ pub(crate) const TICKET_VALID: Duration = Duration::from_secs(30);
 /// Tickets that nobody has used yet: about 500 a second, and some kilobytes each.
 pub(crate) const TICKETS_MAX: usize = 16 << 10;
 
+/// Revoked subjects and tokens, which are kept in memory and for good.
+pub(crate) const REVOCATIONS_MAX: usize = 100_000;
+
+/// Bytes of an administrator's request.
+pub(crate) const ADMIN_BODY_BYTES_MAX: usize = 4 << 10;
+
+/// … and how long they may take to come.
+pub(crate) const ADMIN_BODY_WITHIN: Duration = Duration::from_secs(10);
+
 /// The keys file is read again this often.
 pub(crate) const KEYS_READ_EVERY: Duration = Duration::from_secs(2);
 

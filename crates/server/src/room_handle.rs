@@ -206,6 +206,12 @@ impl RoomHandle {
         }
     }
 
+    /// Ends the connections of all members; answers how many there are.
+    pub(crate) fn kick(&self) -> usize {
+        let inner = self.inner.lock();
+        inner.seats.iter().inspect(|seat| seat.wake.kick()).count()
+    }
+
     /// The writer asks for the next commit.
     pub(crate) fn take_batch(&self) -> Option<Batch> {
         let mut inner = self.inner.lock();

@@ -116,6 +116,15 @@ impl Rooms {
         let _ = done.send(answer);
     }
 
+    /// Ends the connections that have a document open; answers how many.
+    pub(crate) fn kick(&self, document: &DocumentName) -> usize {
+        let entries = self.shared.entries.lock();
+        let Some(Entry::Ready(room)) = entries.get(document) else { return 0 };
+        let room = room.clone();
+        drop(entries);
+        room.kick()
+    }
+
     /// The rooms that are to be compacted now.
     pub(crate) fn start_compactions(&self, now: Instant) -> Vec<Arc<RoomHandle>> {
         let entries = self.shared.entries.lock();

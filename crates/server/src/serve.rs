@@ -1,7 +1,7 @@
 //! The relay's life: checks everything, serves, drains.
 
 use crate::assets::{Assets, AssetsError};
-use crate::authority::Authority;
+use crate::authority::{Authority, KeysFile};
 use crate::compactor::Compactor;
 use crate::connections::Connections;
 use crate::data_directory::{DataDirectory, DataDirectoryError};
@@ -16,7 +16,7 @@ use crate::options::ServeOptions;
 use crate::origin::{InvalidOrigin, Origins};
 use crate::relay::Relay;
 use crate::rooms::Rooms;
-use crate::store::{Checkpointer, OpenError, Store};
+use crate::store::{Checkpointer, CommitError, OpenError, Store};
 use crate::tickets::Tickets;
 use crate::token::Expected;
 use crate::token::keys::KeysError;
@@ -48,6 +48,9 @@ pub enum StartError {
     /// The `--keys` cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// Nobody would know which tokens were revoked.
+    #[error("the revoked tokens cannot be read: {0}")]
+    Revocations(CommitError),
     /// An `--allow-origin` cannot be one.
     #[error(transparent)]
     Origin(#[from] InvalidOrigin),
@@ -115,7 +118,8 @@ impl Prepared {
         let assets = options.assets.as_deref().map(Assets::new).transpose()?;
         let metrics = Arc::new(Metrics::new()?);
         let expected = Expected { issuer: options.issuer.clone(), audience: options.audience.clone() };
-        let authority = Authority::new(options.keys.as_deref(), expected, metrics.clone())?;
+        // Before anything is made: a keys file that cannot be used leaves no data directory behind.
+        let keys = options.keys.as_deref().map(KeysFile::read).transpose()?;
         let directory = DataDirectory::create(&options.data)?;
         let lineage = rand::rng().random_range(1..CLIENT_ID_END);
         let mut store = Store::open(&directory, lineage)?;
@@ -125,6 +129,13 @@ impl Prepared {
                 "the history has a new name: devices that are ahead of this store hand over what they have"
             );
         }
+        let authority = match keys {
+            None => Authority::Anyone,
+            Some(keys) => {
+                let revocations = store.revocations().map_err(StartError::Revocations)?;
+                Authority::new(keys, expected, revocations, metrics.clone())
+            }
+        };
         let (lineage, readers) = (store.lineage(), store.readers(READERS_MAX));
         let checkpointer = store.checkpointer()?;
         let quarantined = store.quarantined().map_or(0, |documents| documents.len());

@@ -9,6 +9,7 @@ mod backup;
 mod quarantine;
 mod read;
 mod recent;
+mod revocation;
 mod schema;
 mod snapshot;
 

@@ -62,6 +62,8 @@ pub(crate) enum InvalidToken {
     Issuer,
     #[error("the token is not for this relay's audience")]
     Audience,
+    #[error("the token was revoked")]
+    Revoked,
 }
 
 impl InvalidToken {
@@ -69,6 +71,7 @@ impl InvalidToken {
     pub(crate) fn code(&self) -> Code {
         match self {
             InvalidToken::Expired { .. } => Code::TokenExpired,
+            InvalidToken::Revoked => Code::TokenRevoked,
             _ => Code::InvalidToken,
         }
     }

@@ -16,6 +16,7 @@ pub(crate) struct Wake {
     /// Milliseconds after which the client shall come back, plus one; 0 while it may stay.
     return_after: AtomicU64,
     is_nudged: AtomicBool,
+    is_kicked: AtomicBool,
 }
 
 impl Wake {
@@ -39,6 +40,17 @@ impl Wake {
     /// True, once, after a nudge.
     pub(crate) fn take_nudge(&self) -> bool {
         self.is_nudged.swap(false, Ordering::AcqRel)
+    }
+
+    /// The connection is to end, by an administrator's word.
+    pub(crate) fn kick(&self) {
+        self.is_kicked.store(true, Ordering::Release);
+        self.task.wake();
+    }
+
+    /// True once it is to end so.
+    pub(crate) fn is_kicked(&self) -> bool {
+        self.is_kicked.load(Ordering::Acquire)
     }
 
     /// The connection is to end, and its client to come back after so many milliseconds.

@@ -10,6 +10,7 @@ use crate::limits::{
     COMMIT_BYTES_MAX, RETRY_AFTER_MAX, RETRY_AFTER_MIN, SET_ASIDE_FOR, UNCOMMITTED_BYTES_TOTAL_MAX,
 };
 use crate::metrics::Metrics;
+use crate::revocations::Revocation;
 use crate::room_handle::RoomHandle;
 use crate::store::{CommitError, Row, Snapshot, Store, SwapError};
 use parking_lot::{Condvar, Mutex};
@@ -40,6 +41,8 @@ pub(crate) enum Job {
         rows_max: usize,
         done: oneshot::Sender<Result<usize, SwapError>>,
     },
+    /// Keeps a revocation.
+    Revoke { revocation: Revocation, done: oneshot::Sender<Result<(), CommitError>> },
     /// Moves rows to their places.
     Settle,
     /// Moves what is left in the WAL to the main file.
@@ -341,6 +344,9 @@ impl Writer {
             }
             Job::Quarantine { document, reason, done } => {
                 let _ = done.send(self.store.quarantine(&document, &reason, now_ms()));
+            }
+            Job::Revoke { revocation, done } => {
+                let _ = done.send(self.store.revoke(&revocation));
             }
             Job::Settle => self.store.start_settling(),
             Job::EndCheckpoint => {

@@ -68,6 +68,7 @@ codes! {
     LoadFailed = 504 "load_failed": "The relay could not load this document from its store. Nothing was changed; its operator has been told.",
     Disconnected = 505 "disconnected": "There is no connection to the relay. Edits are kept on this device and sent later.",
     TokenExpired = 506 "token_expired": "The token has expired. The client asks for a new one and comes back by itself.",
+    Kicked = 507 "kicked": "The relay's administrator ended this connection. The client comes back by itself, as far as its token allows.",
     DeviceFailed = 510 "device_failed": "The browser aborted a write to this device's store. It is tried again; the edits are still in memory.",
     DeviceFull = 511 "device_full": "The browser's storage quota is used up. Free some space; the edits are still in memory.",
     DeviceUnavailable = 512 "device_unavailable": "This browser gives the page no IndexedDB (private mode or blocked storage).",

@@ -136,6 +136,9 @@ impl Socket {
         if let Some(after_ms) = wake.return_after_ms() {
             return Poll::Ready(Event::End(End::Away { after_ms }));
         }
+        if wake.is_kicked() {
+            return Poll::Ready(Event::End(Code::Kicked.into()));
+        }
         if !self.is_flushed && self.poll_write(context).is_err() {
             return Poll::Ready(Event::End(End::Gone));
         }

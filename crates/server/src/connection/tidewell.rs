@@ -43,7 +43,7 @@ struct Connection {
     /// What its token allows; `None` before `Hello`.
     pass: Option<Pass>,
     /// Ends with the connection.
-    _registered: Registered,
+    registered: Registered,
 }
 
 /// A member that is to be brought up to date.
@@ -101,7 +101,7 @@ pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>) {
         full: Vec::new(),
         has_pushed: false,
         pass: None,
-        _registered: registered,
+        registered,
     });
     let end = connection.run().await;
     // Boxed: what is rare takes no place in the task of an idle connection.
@@ -218,8 +218,9 @@ impl Connection {
     fn admit(&mut self, token: &str) -> Result<(), End> {
         let pass = self.relay.authority.admit(token)?;
         self.socket.set_deadline(pass.ends_in().map(|within| (within, Code::TokenExpired)));
-        self.pass = Some(pass);
-        Ok(())
+        self.registered.belongs_to(pass.session());
+        // It may have been revoked while nobody knew that it was here.
+        Ok(self.relay.authority.look_again(self.pass.insert(pass))?)
     }
 
     /// Takes another token in place of the first. What is open may do more or less with it.

@@ -59,6 +59,7 @@ pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>, ticket: Ticket) 
         }
     };
     gauge.increment(1);
+    registered.belongs_to(pass.session());
     socket.set_deadline(pass.ends_in().map(|within| (within, Code::TokenExpired)));
     let mut connection = Box::new(Connection {
         relay,

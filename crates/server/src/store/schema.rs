@@ -43,6 +43,14 @@ const MIGRATIONS: &[&str] = &[
         update_v1 BLOB NOT NULL
     ) STRICT;
 ",
+    "
+    CREATE TABLE revocation (
+        kind INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        before_s INTEGER NOT NULL,
+        PRIMARY KEY (kind, name)
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// The newest schema version that this program knows.

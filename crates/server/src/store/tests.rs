@@ -497,7 +497,7 @@ fn a_store_of_a_newer_schema_is_refused_and_left_as_it_is() {
     }
     let before = std::fs::read(scratch.file()).unwrap();
     let (_directory, store) = scratch.open(7);
-    assert!(matches!(store, Err(OpenError::TooNew { found: 99, known: 2 })));
+    assert!(matches!(store, Err(OpenError::TooNew { found: 99, known: 3 })));
     assert_eq!(std::fs::read(scratch.file()).unwrap(), before);
 }
 

@@ -126,6 +126,14 @@ impl From<Grant> for GrantFields {
 }
 
 impl Claims {
+    /// True when there is a grant of administration, on these documents.
+    pub(crate) fn administer(&self, which: impl Fn(&NamePattern) -> bool) -> bool {
+        self.grants.iter().any(|grant| match &grant.on {
+            On::Documents(pattern) => grant.access == Level::Admin && which(pattern),
+            On::Ledgers(_) => false,
+        })
+    }
+
     /// The highest level that is granted on a document.
     pub(crate) fn document_level(&self, name: &str) -> Option<Level> {
         let level = |grant: &Grant| match &grant.on {

@@ -33,6 +33,11 @@ impl NamePattern {
             }
         }
     }
+
+    /// True for the pattern of all names.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.0 == "**"
+    }
 }
 
 impl FromStr for NamePattern {

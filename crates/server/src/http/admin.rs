@@ -1,0 +1,139 @@
+//! Administration: `POST /v1/revoke` and `POST /v1/kick`, with a token that grants `admin`.
+
+use super::bearer;
+use super::refusal::Refusal;
+use crate::limits::{ADMIN_BODY_BYTES_MAX, ADMIN_BODY_WITHIN};
+use crate::relay::Relay;
+use crate::revocations::Revocation;
+use crate::writer::{Job, now_ms};
+use axum::Json;
+use axum::body::to_bytes;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tidewell_sync_core::code::Code;
+use tidewell_sync_core::document_name::DocumentName;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+/// What is to be revoked: a subject's tokens, one token, or all; those made before a second of 1970's.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Revoke {
+    subject: Option<String>,
+    token_id: Option<String>,
+    issued_before: Option<u64>,
+}
+
+/// Whose connections are to end: exactly one.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kick {
+    subject: Option<String>,
+    token_id: Option<String>,
+    document: Option<String>,
+}
+
+pub(super) async fn revoke(State(relay): State<Arc<Relay>>, request: Request) -> Response {
+    answer(&relay, revoked(&relay, request).await)
+}
+
+pub(super) async fn kick(State(relay): State<Arc<Relay>>, request: Request) -> Response {
+    answer(&relay, kicked(&relay, request).await)
+}
+
+fn answer(relay: &Relay, answer: Result<Value, Refusal>) -> Response {
+    match answer {
+        Ok(body) => Json(body).into_response(),
+        Err(refusal) => {
+            relay.metrics.refused(refusal.code());
+            refusal.into_response()
+        }
+    }
+}
+
+async fn revoked(relay: &Relay, request: Request) -> Result<Value, Refusal> {
+    let pass = relay.authority.admit(bearer(request.headers()))?;
+    if !pass.administers_everything() {
+        return Err(Code::Forbidden.into());
+    }
+    let Revoke { subject, token_id, issued_before } = read(request).await?;
+    // Tokens count seconds: one that was made in this very second is of before.
+    let before_s = issued_before.unwrap_or(now_ms() / 1000 + 1);
+    let revocation = match (named(subject)?, named(token_id)?) {
+        (Some(subject), None) => Revocation::Subject { subject, before_s },
+        (None, Some(token_id)) if issued_before.is_none() => Revocation::Token { token_id },
+        (None, None) if issued_before.is_some() => Revocation::Everything { before_s },
+        _ => {
+            return Err(invalid(
+                "name a subject, a token_id, or issued_before, which may come with a subject",
+            ));
+        }
+    };
+    // In memory first: even with a failing disk it is in force at once.
+    if !relay.authority.revoke(revocation.clone()) {
+        let message =
+            "there are too many revocations; one with issued_before alone takes the place of others";
+        return Err(Refusal::new(Code::Overloaded, message));
+    }
+    relay.connections.nudge_all();
+    tracing::info!(by = pass.subject().unwrap_or(""), ?revocation, "tokens are revoked");
+    let (done, stored) = oneshot::channel();
+    relay.writer.run(Job::Revoke { revocation, done });
+    match stored.await {
+        Ok(Ok(())) => Ok(json!({ "revoked": true })),
+        _ => Err(Refusal::new(
+            Code::StorageUnavailable,
+            "it is revoked until the relay restarts, but could not be stored: send it again",
+        )),
+    }
+}
+
+async fn kicked(relay: &Relay, request: Request) -> Result<Value, Refusal> {
+    let pass = relay.authority.admit(bearer(request.headers()))?;
+    if !pass.administers_something() {
+        return Err(Code::Forbidden.into());
+    }
+    let Kick { subject, token_id, document } = read(request).await?;
+    let count = match (named(subject)?, named(token_id)?, document) {
+        (None, None, Some(document)) => {
+            let document = DocumentName::parse(&document)?;
+            if !pass.administers(&document) {
+                return Err(Code::Forbidden.into());
+            }
+            relay.rooms.kick(&document)
+        }
+        (subject, token_id, None) if subject.is_some() != token_id.is_some() => {
+            if !pass.administers_everything() {
+                return Err(Code::Forbidden.into());
+            }
+            relay.connections.kick(|claims| match (&subject, &token_id) {
+                (Some(subject), _) => claims.subject == *subject,
+                (None, token_id) => claims.token_id == *token_id,
+            })
+        }
+        _ => return Err(invalid("name one of subject, token_id and document")),
+    };
+    tracing::info!(by = pass.subject().unwrap_or(""), count, "connections are ended");
+    Ok(json!({ "connections": count }))
+}
+
+/// A body is read from administrators only, and a small one.
+async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Refusal> {
+    let body = timeout(ADMIN_BODY_WITHIN, to_bytes(request.into_body(), ADMIN_BODY_BYTES_MAX)).await;
+    let body =
+        body.map_err(|_| Refusal::from(Code::Timeout))?.map_err(|_| invalid("the body is too large"))?;
+    serde_json::from_slice(&body).map_err(|error| Refusal::new(Code::InvalidOptions, error.to_string()))
+}
+
+/// No token has an empty name.
+fn named(name: Option<String>) -> Result<Option<String>, Refusal> {
+    if name.as_deref() == Some("") { Err(invalid("a name is empty")) } else { Ok(name) }
+}
+
+fn invalid(message: &'static str) -> Refusal {
+    Refusal::new(Code::InvalidOptions, message)
+}
