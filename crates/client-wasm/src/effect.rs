@@ -4,6 +4,7 @@
 //! - `['received', document, updates, cursor | undefined]`
 //! - `['acknowledged', document, rows, sequence]`
 //! - `['send', frame]`
+//! - `['branch', document, code]`
 //! - `['changed', document]`
 //! - `['status', document]`
 //! - `['delta', document, watch, operations]`
@@ -37,6 +38,7 @@ pub(crate) fn to_js(effect: Effect) -> JsValue {
             Array::of4(&word("acknowledged"), &document(id), &rows, &number(sequence))
         }
         Effect::Send(frame) => Array::of2(&word("send"), &bytes(&frame)),
+        Effect::Branch(id, code) => Array::of3(&word("branch"), &document(id), &word(code.name())),
         Effect::Changed(id) => Array::of2(&word("changed"), &document(id)),
         Effect::Status(id) => Array::of2(&word("status"), &document(id)),
         Effect::Close(code) => {

@@ -20,6 +20,7 @@ mod shared_value;
 pub use crate::core::Core;
 
 use bytes::Bytes;
+use tidewell_sync_core::branch;
 use tidewell_sync_core::client;
 use tidewell_sync_core::code::Code;
 use tidewell_sync_core::document_name::DocumentName;
@@ -46,10 +47,29 @@ pub fn backoff_ms(attempt: u32, random: f64) -> f64 {
 pub fn compact(rows: Vec<js_sys::Uint8Array>) -> Option<Vec<u8>> {
     let name = DocumentName::parse("compaction").ok()?;
     let mut replica = Replica::new(name, 0, 0);
-    let received: Vec<Bytes> = rows.iter().map(|row| Bytes::from(row.to_vec())).collect();
-    let report = replica.load(Stored { cursor: None, received, outbox: Vec::new() });
+    let report = replica.load(Stored { cursor: None, received: to_updates(&rows), outbox: Vec::new() });
     let is_whole = !report.has_gap && report.unreadable_received.is_empty();
     is_whole.then(|| replica.encode().to_vec())
+}
+
+/// One update with what all of `rows` of a branch bring, for those who have what they build on.
+///
+/// # Errors
+/// `invalid_update`, `update_incomplete`.
+#[wasm_bindgen]
+pub fn branch_update(rows: Vec<js_sys::Uint8Array>) -> Result<Vec<u8>, JsValue> {
+    branch::as_one_update(&to_updates(&rows)).map(|update| update.to_vec()).map_err(fail)
+}
+
+/// Positions of those `rows` that build on `refused`, directly or on each other.
+#[wasm_bindgen]
+#[must_use]
+pub fn dependents(refused: Vec<js_sys::Uint8Array>, rows: Vec<js_sys::Uint8Array>) -> Vec<u32> {
+    branch::dependents(&to_updates(&refused), &to_updates(&rows)).into_iter().map(|at| at as u32).collect()
+}
+
+fn to_updates(rows: &[js_sys::Uint8Array]) -> Vec<Bytes> {
+    rows.iter().map(|row| Bytes::from(row.to_vec())).collect()
 }
 
 /// An error as JavaScript gets it.

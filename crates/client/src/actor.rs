@@ -312,7 +312,8 @@ impl Actor {
                     document.tell_change();
                 }
             }
-            Effect::Status(id) => self.tell_status(id),
+            // The outbox stays where it is, and the document refused.
+            Effect::Branch(id, _) | Effect::Status(id) => self.tell_status(id),
             Effect::Close(code) => self.lost(code),
         }
     }

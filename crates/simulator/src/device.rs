@@ -156,7 +156,9 @@ impl Device {
                     let frame = self.mutate(frame);
                     self.frames.push(frame);
                 }
-                Effect::Close(Some(code)) => return Err(self.refused(&code.to_string())),
+                Effect::Close(Some(code)) | Effect::Branch(_, code) => {
+                    return Err(self.refused(&code.to_string()));
+                }
                 Effect::Changed(_) | Effect::Status(_) | Effect::Close(None) => {}
             }
         }

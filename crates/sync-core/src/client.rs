@@ -21,6 +21,8 @@ pub enum Effect {
     Persist(ReplicaId, Persist),
     /// Send a frame on the connection.
     Send(Bytes),
+    /// Put a document's outbox aside as a local branch, and load it anew; see [`ReplicaEffect::Branch`].
+    Branch(ReplicaId, Code),
     /// A document's content changed.
     Changed(ReplicaId),
     /// A document's status changed.
@@ -204,8 +206,8 @@ impl Client {
                 self.lineage = Some(lineage);
                 self.for_each(|replica| replica.welcomed(lineage));
             }
-            RelayMessage::Opened { channel, access, epoch, resume, .. } => {
-                self.on(channel, |replica| replica.opened(access, epoch, resume));
+            RelayMessage::Opened { channel, access, epoch, sequence, resume } => {
+                self.on(channel, |replica| replica.opened(access, epoch, sequence, resume));
             }
             RelayMessage::Updates { channel, through, updates } => {
                 self.on(channel, |replica| {
@@ -220,8 +222,8 @@ impl Client {
             RelayMessage::Need { channel, state_vector } => {
                 self.on(channel, |replica| replica.needed(&state_vector));
             }
-            RelayMessage::Refused { channel, code, .. } => {
-                self.on(channel, |replica| replica.refused(code));
+            RelayMessage::Refused { channel, number, code } => {
+                self.on(channel, |replica| replica.push_refused(number, code));
                 if code.is_transient() {
                     self.reopen_ms.get_or_insert(now_ms + REOPEN_AFTER_MS);
                 }
@@ -325,6 +327,7 @@ impl Client {
             match effect {
                 ReplicaEffect::Persist(persist) => self.effects.push(Effect::Persist(id, persist)),
                 ReplicaEffect::Send(message) => self.say(&message),
+                ReplicaEffect::Branch(code) => self.effects.push(Effect::Branch(id, code)),
                 ReplicaEffect::Changed => self.changed.insert(id.0, ()),
                 ReplicaEffect::Status => self.status.insert(id.0, ()),
             }

@@ -8,6 +8,7 @@
 
 pub mod admission;
 pub mod awareness;
+pub mod branch;
 mod caret;
 pub mod client;
 pub mod client_map;

@@ -10,6 +10,7 @@ use outbox::Outbox;
 pub use outbox::{AdoptedRow, OutboxRow, RowId, Unsent};
 
 use crate::admission::{Admission, Admitted};
+use crate::branch;
 use crate::caret::{Edits, Typing};
 use crate::code::Code;
 use crate::document_name::DocumentName;
@@ -102,6 +103,10 @@ pub enum ReplicaEffect {
     Persist(Persist),
     /// Send on the connection.
     Send(ClientMessage),
+    /// What is in the outbox will never be taken, for this reason. The owner puts all of it aside as a local branch, in
+    /// one write, and has the document loaded anew without it, under another client ID. Asked again after the next
+    /// load if it does not come to that.
+    Branch(Code),
     /// The document's content changed.
     Changed,
     /// The status changed.
@@ -142,6 +147,8 @@ pub struct Replica {
     offer: Offer,
     /// The last commit that came while the offer was open.
     through: Option<u64>,
+    /// The last commit at the relay when it opened the document.
+    opened_at: u64,
     effects: Vec<ReplicaEffect>,
     /// Shared types that changed, for whoever keeps values of them.
     touched: Option<HashSet<BranchID>>,
@@ -173,6 +180,7 @@ impl Replica {
             epoch: 0,
             offer: Offer::Settled,
             through: None,
+            opened_at: 0,
             effects: Vec::new(),
             touched: None,
             typing: Typing::default(),
@@ -200,6 +208,7 @@ impl Replica {
         let is_whole = !report.has_gap && report.unreadable_received.is_empty();
         self.cursor = stored.cursor.filter(|_| is_whole);
         self.effects.clear();
+        self.check_sizes();
         report
     }
 
@@ -307,9 +316,41 @@ impl Replica {
             // yrs cannot roll back, and the relay would send the whole connection away for it, again and
             // again. So it is kept, and never sent.
             self.typing.lost();
-            self.refused(invalid.code());
+            self.refused_for_good(invalid.code());
         }
         self.pump();
+    }
+
+    /// Makes the edits of a branch anew, as [`branch::made_anew`] says: new rows of the outbox that count as `edits`.
+    /// Fails with `disconnected` unless everything is here that the relay has: of what it has stored of them nothing
+    /// would be known. On an error nothing was changed.
+    pub fn merge_branch(
+        &mut self,
+        rows: &[Bytes],
+        first_client: u64,
+        edits: u32,
+        now_ms: u64,
+    ) -> Result<(), Code> {
+        if !self.is_current() {
+            return Err(Code::Disconnected);
+        }
+        let updates = branch::made_anew(rows, &self.admitted, first_client)?;
+        for (index, update) in updates.into_iter().enumerate() {
+            self.take(&update)?;
+            let edits = if index == 0 { edits } else { 0 };
+            let row = OutboxRow { id: self.outbox.next_id(), update, edits, made_ms: now_ms };
+            self.outbox.push(row.clone());
+            self.effects.push(ReplicaEffect::Persist(Persist::Edit(row)));
+        }
+        self.effects.push(ReplicaEffect::Status);
+        self.pump();
+        Ok(())
+    }
+
+    /// True when the document is open at the relay, and everything is here that it had at the opening.
+    fn is_current(&self) -> bool {
+        let known = self.through.into_iter().chain(self.cursor.map(|cursor| cursor.sequence)).max();
+        self.link == Link::Live && known.unwrap_or(0) >= self.opened_at
     }
 
     /// An edit of another tab of this device, which that tab has stored and will push.
@@ -332,8 +373,16 @@ impl Replica {
             names.push(is_readable.then_some(id));
         }
         self.effects.push(ReplicaEffect::Status);
+        self.check_sizes();
         self.pump();
         names
+    }
+
+    /// A row of the store that is too large to be sent was refused when it was made.
+    fn check_sizes(&mut self) {
+        if self.outbox.largest() > UPDATE_BYTES_MAX {
+            self.refused_for_good(Code::UpdateTooLarge);
+        }
     }
 
     /// Puts a row of the device's store into the outbox. One that is held back is not pushed before what it builds on
@@ -451,11 +500,12 @@ impl Replica {
     }
 
     /// The relay has answered `Open`.
-    pub fn opened(&mut self, _access: Access, epoch: u64, resume: Resume) {
+    pub fn opened(&mut self, _access: Access, epoch: u64, sequence: u64, resume: Resume) {
         if self.link != Link::Opening {
             return;
         }
         self.epoch = epoch;
+        self.opened_at = sequence;
         if let Some(cursor) = self.cursor
             && cursor.lineage == self.lineage
             && cursor.epoch != epoch
@@ -481,6 +531,7 @@ impl Replica {
             // Sent before the relay knew that this channel was opened anew; the new opening covers it.
             return Ok(());
         }
+        let was_current = self.is_current();
         let mut has_gap = false;
         for update in &updates {
             has_gap |= !self.take(update)?.is_empty();
@@ -502,6 +553,10 @@ impl Replica {
             self.effects.push(ReplicaEffect::Persist(Persist::Received { updates, cursor: None }));
             self.through = Some(through);
             self.settle_offer();
+        }
+        if !was_current && self.is_current() {
+            // Whoever waits to merge a branch hears of it.
+            self.effects.push(ReplicaEffect::Status);
         }
         self.pump();
         Ok(())
@@ -571,6 +626,23 @@ impl Replica {
         match Admitted::new().admit(&self.encode()) {
             Ok(whole) => whole.pieces.iter().filter_map(|piece| diff(piece, known).ok().flatten()).collect(),
             Err(_) => vec![update],
+        }
+    }
+
+    /// The relay has refused a push: nothing that builds on it can enter any more. Number 0 is the whole channel,
+    /// whose edits may be taken another time.
+    pub fn push_refused(&mut self, number: u64, code: Code) {
+        if number == 0 || code.is_transient() {
+            self.refused(code);
+        } else {
+            self.refused_for_good(code);
+        }
+    }
+
+    fn refused_for_good(&mut self, code: Code) {
+        self.refused(code);
+        if self.outbox.last().is_some() {
+            self.effects.push(ReplicaEffect::Branch(code));
         }
     }
 

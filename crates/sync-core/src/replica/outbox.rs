@@ -116,6 +116,11 @@ impl Outbox {
         self.entries.back().map(|entry| entry.row.id)
     }
 
+    /// Bytes of the largest row.
+    pub(super) fn largest(&self) -> usize {
+        self.entries.iter().map(|entry| entry.row.update.len()).max().unwrap_or(0)
+    }
+
     pub(super) fn unsent(&self) -> Unsent {
         let since_ms = self.entries.front().map(|entry| entry.row.made_ms);
         Unsent { edits: self.edits, bytes: self.bytes, since_ms }

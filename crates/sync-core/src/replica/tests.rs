@@ -18,7 +18,7 @@ fn live(client_id: u64) -> Replica {
 fn go_live(replica: &mut Replica) {
     replica.connected(None);
     replica.welcomed(LINEAGE);
-    replica.opened(Access::Write, 1, Resume::Continues);
+    replica.opened(Access::Write, 1, 0, Resume::Continues);
 }
 
 fn types(replica: &mut Replica, text: &str) {
@@ -190,7 +190,7 @@ fn rp6_no_cursor_is_kept_until_what_was_offered_is_durable() {
         sent(&mut replica).as_slice(),
         [ClientMessage::Open { position: Position::StateVector(vector), .. }] if !vector.is_empty()
     ));
-    replica.opened(Access::Write, 1, Resume::Continues);
+    replica.opened(Access::Write, 1, 0, Resume::Continues);
     replica.received(4, Vec::new()).unwrap();
     replica.needed(&StateVector::default());
     assert_eq!(replica.cursor(), None);
@@ -231,7 +231,7 @@ fn rp8_a_document_that_was_made_anew_is_never_merged_with_the_old_one() {
     replica.received(5, Vec::new()).unwrap();
     replica.disconnected();
     replica.connected(None);
-    replica.opened(Access::Write, 2, Resume::NeedsStateVector);
+    replica.opened(Access::Write, 2, 0, Resume::NeedsStateVector);
     assert_eq!(replica.link(), Link::Refused(Code::DocumentReset));
 }
 
@@ -321,7 +321,7 @@ fn rp12_a_commit_with_a_gap_leads_to_a_new_opening_by_state_vector() {
     );
     replica.received(2, Vec::new()).unwrap();
     assert_eq!(replica.cursor(), None, "what was on its way before the new opening counts for nothing");
-    replica.opened(Access::Write, 1, Resume::Continues);
+    replica.opened(Access::Write, 1, 0, Resume::Continues);
     replica.received(2, vec![other.encode()]).unwrap();
     assert_eq!((text(&replica).as_str(), replica.cursor().is_some()), ("lostb", true));
 }

@@ -15,7 +15,9 @@ pub use delete_set::{DeleteSet, Ranges, WrittenDeletes, delete_set, read_delete_
 pub use diff::diff;
 pub use merge::{MergeError, merge};
 pub use structs::{ContentKind, Id, Item, Parent, Struct, StructKind, read_struct};
-pub(crate) use write::{cut_up, trimmed, write_delete_ranges, write_item_head, write_section_head};
+pub(crate) use write::{
+    cut_up, rename_struct, trimmed, write_delete_ranges, write_item_head, write_section_head,
+};
 
 use crate::code::Code;
 use crate::lib0::{ReadError, Reader};

@@ -3,7 +3,7 @@
 use super::InvalidUpdate;
 use super::content::{ANY, DELETED, STRING, skip_any, utf16_len};
 use super::delete_set::Ranges;
-use super::structs::{GC, HAS_ORIGIN, HAS_RIGHT_ORIGIN, Id, Item, SKIP, Struct, StructKind};
+use super::structs::{GC, HAS_ORIGIN, HAS_RIGHT_ORIGIN, Id, Item, Parent, SKIP, Struct, StructKind};
 use crate::lib0::{Reader, write_uint};
 
 /// Writes the head of a section.
@@ -28,6 +28,31 @@ pub(crate) fn write_delete_ranges(out: &mut Vec<u8>, client: u64, ranges: &Range
     for (start, end) in ranges.iter() {
         write_uint(out, u64::from(start));
         write_uint(out, u64::from(end - start));
+    }
+}
+
+/// Writes a struct that stands as `written` in its update, with other names for the units that it names.
+pub(crate) fn rename_struct(
+    out: &mut Vec<u8>,
+    read: &Struct<'_>,
+    written: &[u8],
+    new_name: impl Fn(Id) -> Id,
+) {
+    let StructKind::Item(item) = &read.kind else { return out.extend_from_slice(written) };
+    // Numbers are in their shortest form, so this is as long as what stands there.
+    let mut old = Vec::new();
+    write_names(&mut old, item, |id| id);
+    write_names(out, item, new_name);
+    out.extend_from_slice(written.get(old.len()..).unwrap_or(&[]));
+}
+
+/// Writes an item up to the last unit that it names.
+fn write_names(out: &mut Vec<u8>, item: &Item<'_>, name: impl Fn(Id) -> Id) {
+    out.push(item.info);
+    item.origin.into_iter().chain(item.right_origin).for_each(|id| name(id).write(out));
+    if let Some(Parent::Item(id)) = item.parent {
+        out.push(0);
+        name(id).write(out);
     }
 }
 

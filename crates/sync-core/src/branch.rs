@@ -1,0 +1,200 @@
+//! Local branches: edits of this device that the relay refused, and what depends on them.
+//!
+//! A refused edit leaves a hole in its author's clock, so that nothing which that author makes later can enter. The
+//! device keeps the edits as they are and goes on under another client ID. When they are to be merged after all, they
+//! are made anew: the same edits in the same places under client IDs that were never used, without what the relay has.
+//! Rules BR1 to BR4 of `docs/protocol.md`.
+
+use crate::admission::Admitted;
+use crate::code::Code;
+use crate::lib0::{Reader, write_uint};
+use crate::limits::{CLIENT_ID_END, UPDATE_BYTES_MAX};
+use crate::update::{
+    Id, InvalidUpdate, MergeError, Parent, Ranges, Scan, StructKind, delete_set, diff, merge, read_struct,
+    rename_struct, write_delete_ranges, write_section_head,
+};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+/// Which of `rows` build on `refused`, directly or on each other. What cannot be read builds on nothing.
+pub fn dependents(refused: &[Bytes], rows: &[Bytes]) -> BTreeSet<usize> {
+    let mut gone = Units::default();
+    for update in refused {
+        gone.add(update);
+    }
+    let mut found = BTreeSet::new();
+    loop {
+        let before = found.len();
+        for (at, row) in rows.iter().enumerate() {
+            if !found.contains(&at) && gone.is_built_on_by(row).unwrap_or(false) {
+                gone.add(row);
+                found.insert(at);
+            }
+        }
+        if found.len() == before {
+            return found;
+        }
+    }
+}
+
+/// Units that some updates bring, by their makers.
+#[derive(Default)]
+struct Units(BTreeMap<u64, Ranges>);
+
+impl Units {
+    fn add(&mut self, update: &Bytes) {
+        let Ok(scan) = Scan::new(update) else { return };
+        for section in &scan.sections {
+            let mut reader = Reader::at(update, section.start);
+            let mut clock = section.clock;
+            for _ in 0..section.count {
+                let Ok(read) = read_struct(&mut reader, clock) else { return };
+                clock = read.end();
+                if !matches!(read.kind, StructKind::Skip) {
+                    self.0.entry(section.client).or_default().extend(&Ranges::one(read.clock, read.end()));
+                }
+            }
+        }
+    }
+
+    fn contains(&self, id: Id) -> bool {
+        self.0.get(&id.client).is_some_and(|ranges| ranges.contains(id.clock))
+    }
+
+    fn overlaps(&self, client: u64, range: Range<u32>) -> bool {
+        let range = Ranges::one(range.start, range.end);
+        self.0.get(&client).is_some_and(|ranges| range.without(ranges) != range)
+    }
+
+    /// True when `update` repeats a unit, follows one in its maker's clock, lies beside or in one, or deletes one.
+    fn is_built_on_by(&self, update: &Bytes) -> Result<bool, InvalidUpdate> {
+        let scan = Scan::new(update)?;
+        if scan.deletes.iter().any(|(client, start, end)| self.overlaps(*client, *start..*end)) {
+            return Ok(true);
+        }
+        for section in &scan.sections {
+            let mut reader = Reader::at(update, section.start);
+            let mut clock = section.clock;
+            for _ in 0..section.count {
+                let read = read_struct(&mut reader, clock)?;
+                clock = read.end();
+                let item = match &read.kind {
+                    StructKind::Item(item) => Some(item),
+                    StructKind::Gc | StructKind::Skip => None,
+                };
+                let parent = item.and_then(|item| match item.parent {
+                    Some(Parent::Item(id)) => Some(id),
+                    Some(Parent::Root(_)) | None => None,
+                });
+                let named = item.map(|item| [item.origin, item.right_origin]).into_iter().flatten();
+                // The unit before it in its maker's clock is one that it builds on too.
+                if named.flatten().chain(parent).any(|id| self.contains(id))
+                    || self.overlaps(section.client, read.clock.saturating_sub(1)..read.end())
+                {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The edits of `rows` as new ones, under client IDs from `first_client` on, for a document of which `known` is known:
+/// what is known of them is left out. The updates are to be applied in their order. Fails with the code of what
+/// prevents it: `update_incomplete` when they build on something that is not there.
+pub fn made_anew(rows: &[Bytes], known: &Admitted, first_client: u64) -> Result<Vec<Bytes>, Code> {
+    let renamed = Renamed::new(rows, known, first_client).map_err(InvalidUpdate::code)?;
+    let mut waiting = Vec::new();
+    for row in rows {
+        let new = diff(row, &known.state_vector()).map_err(InvalidUpdate::code)?;
+        waiting.extend(new.map(|new| renamed.update(&new)).transpose().map_err(InvalidUpdate::code)?);
+    }
+    let mut admitted = known.clone();
+    let mut pieces = Vec::new();
+    // Rows of several tabs may stand in another order than that in which they build on each other.
+    while !waiting.is_empty() {
+        let before = (waiting.len(), pieces.len());
+        let mut later = Vec::new();
+        for update in waiting {
+            let admission = admitted.admit(&update).map_err(InvalidUpdate::code)?;
+            if !admission.is_complete() {
+                later.push(update);
+            }
+            pieces.extend(admission.pieces);
+        }
+        waiting = later;
+        if before == (waiting.len(), pieces.len()) {
+            return Err(Code::UpdateIncomplete);
+        }
+    }
+    // A single value cannot be cut.
+    if pieces.iter().any(|piece| piece.len() > UPDATE_BYTES_MAX) {
+        return Err(Code::UpdateTooLarge);
+    }
+    Ok(pieces)
+}
+
+/// One update with what all of `rows` bring, under the names that they have, for those who have what they build on.
+pub fn as_one_update(rows: &[Bytes]) -> Result<Bytes, Code> {
+    merge(rows).map_err(|error| match error {
+        MergeError::Invalid(invalid) => invalid.code(),
+        MergeError::Gap => Code::UpdateIncomplete,
+    })
+}
+
+/// New names for the units of a branch: another client ID for each of its makers, whose clock begins with the first
+/// unit that is not known.
+struct Renamed(BTreeMap<u64, (u64, u32)>);
+
+impl Renamed {
+    fn new(rows: &[Bytes], known: &Admitted, first_client: u64) -> Result<Self, InvalidUpdate> {
+        let mut makers = BTreeMap::new();
+        for row in rows {
+            for section in Scan::new(row)?.sections {
+                let next = (first_client + makers.len() as u64) % CLIENT_ID_END;
+                makers.entry(section.client).or_insert((next, known.clock(section.client)));
+            }
+        }
+        Ok(Renamed(makers))
+    }
+
+    fn id(&self, id: Id) -> Id {
+        match self.0.get(&id.client) {
+            Some((client, first)) if id.clock >= *first => Id { client: *client, clock: id.clock - first },
+            _ => id,
+        }
+    }
+
+    fn update(&self, update: &Bytes) -> Result<Bytes, InvalidUpdate> {
+        let scan = Scan::new(update)?;
+        let mut out = Vec::with_capacity(update.len());
+        write_uint(&mut out, scan.sections.len() as u64);
+        for section in &scan.sections {
+            let first = self.id(Id { client: section.client, clock: section.clock });
+            write_section_head(&mut out, section.count, first.client, first.clock);
+            let mut reader = Reader::at(update, section.start);
+            let mut clock = section.clock;
+            for _ in 0..section.count {
+                let start = reader.position();
+                let read = read_struct(&mut reader, clock)?;
+                clock = read.end();
+                rename_struct(&mut out, &read, reader.since(start), |id| self.id(id));
+            }
+        }
+        let deletes = delete_set(scan.deletes.iter().flat_map(|range| self.deleted(*range)).collect());
+        write_uint(&mut out, deletes.len() as u64);
+        deletes.iter().for_each(|(client, ranges)| write_delete_ranges(&mut out, *client, ranges));
+        Ok(out.into())
+    }
+
+    /// What is known keeps its name, so a range may have two.
+    fn deleted(&self, (client, start, end): (u64, u32, u32)) -> [(u64, u32, u32); 2] {
+        let Some((new, first)) = self.0.get(&client) else { return [(client, start, end), (client, 0, 0)] };
+        let (known, rest) = (end.min(*first), start.max(*first));
+        [(client, start, known), (*new, rest - first, end.max(rest) - first)]
+    }
+}
+
+#[cfg(test)]
+mod tests;

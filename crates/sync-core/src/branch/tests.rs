@@ -1,0 +1,209 @@
+use super::*;
+use crate::document_name::DocumentName;
+use crate::protocol::{Access, Resume};
+use crate::replica::{OutboxRow, Persist, Replica, ReplicaEffect};
+use proptest::prelude::*;
+use yrs::{Array, ArrayPrelim, GetString, Map, MapPrelim, Text, Transact, TransactionMut, WriteTxn};
+
+const LAWFUL: u64 = 1;
+const REFUSED: u64 = 2;
+const ANEW: u64 = 77;
+
+fn replica(client_id: u64) -> Replica {
+    Replica::new(DocumentName::parse("a/b").unwrap(), 0, client_id)
+}
+
+fn rows(replica: &mut Replica) -> Vec<Bytes> {
+    let row = |effect| match effect {
+        ReplicaEffect::Persist(Persist::Edit(OutboxRow { update, .. })) => Some(update),
+        _ => None,
+    };
+    replica.drain().into_iter().filter_map(row).collect()
+}
+
+/// A replica with what `updates` bring.
+fn with(client_id: u64, updates: &[Bytes]) -> Replica {
+    let mut replica = replica(client_id);
+    updates.iter().for_each(|update| replica.sibling_edit(update).unwrap());
+    replica.drain();
+    replica
+}
+
+fn content(replica: &Replica) -> String {
+    let doc = replica.doc();
+    let (text, list) = (doc.get_or_insert_text("t"), doc.get_or_insert_array("l"));
+    let tx = doc.transact();
+    format!(
+        "{} {:?}",
+        text.get_string(&tx),
+        list.iter(&tx).map(|item| item.to_string(&tx)).collect::<Vec<_>>()
+    )
+}
+
+/// One edit out of three numbers: text typed, text deleted, or something in a list.
+fn edit(replica: &mut Replica, (kind, at, len): (u8, u32, u32)) {
+    replica.edit(0, 1, |tx: &mut TransactionMut<'_>| {
+        let text = tx.get_or_insert_text("t");
+        let end = text.len(tx);
+        let at = at % (end + 1);
+        match kind % 4 {
+            0 | 1 => text.insert(tx, at, &"abcdefgh"[..1 + (len % 8) as usize]),
+            2 => text.remove_range(tx, at, len.min(end - at)),
+            _ => {
+                let list = tx.get_or_insert_array("l");
+                let map = list.push_back(tx, MapPrelim::from([("k", at)]));
+                map.insert(tx, "k", ArrayPrelim::from([len]));
+                if len % 3 == 0 && list.len(tx) > 1 {
+                    list.remove(tx, 0);
+                }
+            }
+        }
+    });
+}
+
+fn edits() -> impl Strategy<Value = Vec<(u8, u32, u32)>> {
+    prop::collection::vec((any::<u8>(), 0u32..40, 0u32..12), 1..12)
+}
+
+proptest! {
+    #[test]
+    fn br1_edits_made_anew_lead_to_what_they_led_to_whatever_the_relay_has_of_them(
+        before in edits(), refused in edits(), stored in 0usize..12,
+    ) {
+        let mut author = replica(LAWFUL);
+        before.into_iter().for_each(|one| edit(&mut author, one));
+        let mut document = rows(&mut author);
+        let mut device = with(REFUSED, &document);
+        refused.into_iter().for_each(|one| edit(&mut device, one));
+        let branch = rows(&mut device);
+        document.extend_from_slice(&branch[..stored.min(branch.len())]);
+
+        let mut merged = with(3, &document);
+        let known = merged.admitted().clone();
+        let anew = made_anew(&branch, &known, ANEW).unwrap();
+        for update in &anew {
+            let scan = Scan::new(update).unwrap();
+            prop_assert!(scan.sections.iter().all(|section| section.client == ANEW));
+            merged.sibling_edit(update).unwrap();
+        }
+        prop_assert_eq!(content(&merged), content(&device));
+        let again = made_anew(&branch, device.admitted(), ANEW).unwrap();
+        prop_assert!(again.is_empty(), "what is known is not made again");
+        // Everybody agrees on the order, also those who get the new edits before others.
+        let other = with(4, &[document, anew].concat());
+        prop_assert_eq!(content(&other), content(&device));
+    }
+
+    #[test]
+    fn br2_a_branch_as_one_update_makes_its_content(before in edits(), refused in edits()) {
+        let mut author = replica(LAWFUL);
+        before.into_iter().for_each(|one| edit(&mut author, one));
+        let mut document = rows(&mut author);
+        let mut device = with(REFUSED, &document);
+        refused.into_iter().for_each(|one| edit(&mut device, one));
+        let branch = rows(&mut device);
+        prop_assume!(!branch.is_empty());
+        document.push(as_one_update(&branch).unwrap());
+        prop_assert_eq!(content(&with(3, &document)), content(&device));
+    }
+}
+
+fn types(replica: &mut Replica, text: &str) -> Bytes {
+    replica.edit(0, 1, |tx| {
+        let root = tx.get_or_insert_text("t");
+        let end = root.len(tx);
+        root.insert(tx, end, text);
+    });
+    rows(replica).remove(0)
+}
+
+#[test]
+fn br1_edits_that_build_on_what_is_gone_are_not_made_anew() {
+    let mut device = replica(REFUSED);
+    let (first, second) = (types(&mut device, "a"), types(&mut device, "b"));
+    let nothing = Admitted::new();
+    assert_eq!(made_anew(std::slice::from_ref(&second), &nothing, ANEW), Err(Code::UpdateIncomplete));
+    assert_eq!(made_anew(&[second, first], &nothing, ANEW).unwrap().len(), 2, "in any order");
+}
+
+#[test]
+fn br3_what_builds_on_a_refused_edit_is_found_and_nothing_else() {
+    let mut device = replica(REFUSED);
+    let first = types(&mut device, "a");
+    let refused = types(&mut device, "b");
+    // It names no unit of the other; its maker's clock is what makes it wait.
+    device.edit(0, 1, |tx| {
+        let list = tx.get_or_insert_array("l");
+        list.push_back(tx, 1);
+    });
+    let own_next = rows(&mut device).remove(0);
+    let mut beside = with(5, std::slice::from_ref(&first));
+    let elsewhere = types(&mut beside, "x");
+    let mut behind = with(6, &[first, refused.clone()]);
+    let sibling = types(&mut behind, "y");
+    let mut further = with(7, &[with(8, &[]).encode(), behind.encode()]);
+    further.edit(0, 1, |tx| {
+        let root = tx.get_or_insert_text("t");
+        root.remove_range(tx, 2, 1);
+    });
+    let deletes = rows(&mut further).remove(0);
+    let all = [deletes, elsewhere, sibling, own_next];
+    assert_eq!(dependents(&[refused], &all), BTreeSet::from([0, 2, 3]));
+}
+
+/// Open at a relay that has no commits.
+fn live(client_id: u64) -> Replica {
+    let mut replica = replica(client_id);
+    replica.connected(Some(7));
+    replica.opened(Access::Write, 1, 0, Resume::Continues);
+    replica
+}
+
+#[test]
+fn br4_a_refused_push_asks_for_a_branch_and_a_refused_channel_does_not() {
+    let branches = |replica: &mut Replica| {
+        replica.drain().iter().filter(|effect| matches!(effect, ReplicaEffect::Branch(_))).count()
+    };
+    for (number, code, expected) in
+        [(1, Code::InvalidUpdate, 1), (0, Code::InvalidUpdate, 0), (1, Code::StorageUnavailable, 0)]
+    {
+        let mut replica = live(REFUSED);
+        types(&mut replica, "a");
+        replica.push_refused(number, code);
+        assert_eq!(branches(&mut replica), expected, "{number} {code}");
+        assert_eq!(replica.unsent().edits, 1);
+    }
+    let mut empty = live(REFUSED);
+    empty.push_refused(1, Code::InvalidUpdate);
+    assert_eq!(branches(&mut empty), 0, "there is nothing to put aside");
+}
+
+#[test]
+fn br4_a_row_that_is_too_large_to_be_sent_asks_for_a_branch_again_after_a_crash() {
+    let mut device = replica(REFUSED);
+    let row = types(&mut device, &"x".repeat(UPDATE_BYTES_MAX));
+    let mut again = replica(3);
+    let adopted = crate::replica::AdoptedRow { update: row, edits: 1, made_ms: 0 };
+    again.adopt(vec![adopted]);
+    assert!(again.drain().contains(&ReplicaEffect::Branch(Code::UpdateTooLarge)));
+}
+
+#[test]
+fn br1_a_branch_is_merged_when_all_that_the_relay_has_is_here_and_goes_out_in_parts_that_it_takes() {
+    let mut device = replica(REFUSED);
+    let row = types(&mut device, &"x".repeat(UPDATE_BYTES_MAX));
+    let mut merging = replica(3);
+    let merge = |replica: &mut Replica| replica.merge_branch(std::slice::from_ref(&row), ANEW, 1, 5);
+    assert_eq!(merge(&mut merging), Err(Code::Disconnected));
+    merging.connected(Some(7));
+    merging.opened(Access::Write, 1, 4, Resume::Continues);
+    assert_eq!(merge(&mut merging), Err(Code::Disconnected), "commit 4 has not come yet");
+    merging.received(4, Vec::new()).unwrap();
+    merging.drain();
+    merge(&mut merging).unwrap();
+    assert_eq!(merging.unsent().edits, 1);
+    let made = rows(&mut merging);
+    assert!(made.len() > 1 && made.iter().all(|row| row.len() < 2 << 20));
+    assert_eq!(content(&merging), content(&device));
+    assert_eq!(with(4, &made).admitted().state_vector(), merging.admitted().state_vector());
+}
