@@ -7,6 +7,8 @@ use rand::Rng;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Stdio;
+use tidewell_client::yrs::updates::decoder::Decode;
+use tidewell_client::yrs::{Doc, GetString, ReadTxn, Transact, Update};
 use tidewell_client::{Client, Code, Connection, Document, Options, Store};
 use tidewell_sync_core::document_name::DocumentName;
 use tidewell_sync_core::limits::UPDATE_BYTES_MAX;
@@ -217,6 +219,44 @@ async fn an_edit_that_is_too_large_is_refused_with_a_code_and_other_documents_go
     other.insert_text("t", 7, " and on").await.unwrap();
     saved_relay(&other).await;
     assert_eq!(fetch(relay.address(), &name()).await.unwrap().text().unwrap(), "small");
+}
+
+#[tokio::test]
+async fn a_refused_edit_becomes_a_branch_on_disk_and_the_document_goes_on_without_it() {
+    let (data, device) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = || Store::Directory(device.path().to_path_buf());
+    let relay = Relay::start(data.path()).await.unwrap();
+    let proxy = Proxy::start(Some(relay.address())).await.unwrap();
+    let (client, document) = open(&proxy, store()).await;
+    document.insert_text("t", 0, "small").await.unwrap();
+    saved_relay(&document).await;
+    document.insert_text("t", 5, &"x".repeat(UPDATE_BYTES_MAX)).await.unwrap();
+    document.insert_text("t", 0, "on top ").await.unwrap();
+    let refused = timeout(PATIENCE, document.saved_relay()).await.expect("an answer").unwrap_err();
+    assert_eq!(refused.code(), Code::UpdateTooLarge);
+    assert_eq!(document.text("t").await.unwrap(), "small");
+    document.insert_text("t", 5, " goes on").await.unwrap();
+    saved_relay(&document).await;
+    assert_eq!(fetch(relay.address(), &name()).await.unwrap().text().unwrap(), "small goes on");
+    let branches = document.branches().await.unwrap();
+    assert_eq!(
+        branches.iter().map(|branch| (branch.code, branch.edits())).collect::<Vec<_>>(),
+        [(Code::UpdateTooLarge, 2)]
+    );
+
+    client.close().await;
+    let (_client, document) = open(&proxy, store()).await;
+    assert_eq!(document.text("t").await.unwrap(), "small goes on");
+    let again = document.branches().await.unwrap();
+    assert!(again == branches, "it is on disk");
+    let export = again.first().unwrap().export().unwrap();
+    let state = document.read(|transaction| transaction.encode_diff_v1(&Default::default())).await.unwrap();
+    let whole = Doc::new();
+    for update in [state, export.to_vec()] {
+        whole.transact_mut().apply_update(Update::decode_v1(&update).unwrap()).unwrap();
+    }
+    let text = whole.get_or_insert_text("t").get_string(&whole.transact());
+    assert!(text.starts_with("on top small") && text.len() == 20 + UPDATE_BYTES_MAX, "{}", text.len());
 }
 
 #[tokio::test]

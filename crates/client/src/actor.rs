@@ -5,12 +5,13 @@
 
 mod open_document;
 
+use crate::branch::Branch;
 use crate::client::{Options, Store};
 use crate::connection::{Connection, Event};
 use crate::document::{DocumentError, SavedError, Shared};
 use crate::status::{self, Status};
-use crate::store::Directory;
 use crate::store::writer::{Report, Writer};
+use crate::store::{Directory, LogError};
 use open_document::{OpenDocument, Opening};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     Open { name: DocumentName, reply: Reply<Result<Shared, DocumentError>> },
     Run(Run),
     SavedDevice { replica: ReplicaId, reply: Reply<Result<(), SavedError>> },
+    Branches { replica: ReplicaId, reply: Reply<Result<Vec<Branch>, LogError>> },
     SavedRelay { replica: ReplicaId, reply: Reply<Result<(), SavedError>> },
     Pause,
     Resume,
@@ -89,6 +91,9 @@ pub(crate) struct Actor {
     names: BTreeMap<DocumentName, ReplicaId>,
     /// Documents being opened, one after the other: the first is being loaded.
     opening: VecDeque<Opening>,
+    /// Documents whose outbox is to be put aside, as their logs have them.
+    refused: mpsc::UnboundedReceiver<open_document::RefusedDocument>,
+    refused_in: mpsc::UnboundedSender<open_document::RefusedDocument>,
     loaded: mpsc::Receiver<open_document::LoadResult>,
     load_done: mpsc::Sender<open_document::LoadResult>,
     wire: Wire,
@@ -114,6 +119,7 @@ impl Actor {
         let wire = if options.paused { Wire::Paused } else { Wire::Waiting { until_ms: 0, code: None } };
         let (connection, connection_out) = watch::channel(status::Connection::Paused);
         let (load_done, loaded) = mpsc::channel(1);
+        let (refused_in, refused) = mpsc::unbounded_channel();
         let actor = Actor {
             options,
             clock: Clock::new(),
@@ -125,6 +131,8 @@ impl Actor {
             documents: BTreeMap::new(),
             names: BTreeMap::new(),
             opening: VecDeque::new(),
+            refused,
+            refused_in,
             loaded,
             load_done,
             wire,
@@ -152,6 +160,7 @@ impl Actor {
                 event = event_of(&mut self.wire) => self.event(event),
                 Some(report) = self.reports.recv() => self.report(report),
                 Some(loaded) = self.loaded.recv() => self.loaded(loaded),
+                Some(refused) = self.refused.recv() => self.branch_off(refused),
                 _ = ticks.tick() => self.tick(),
                 () = sleep(wait) => {}
             }
@@ -197,6 +206,19 @@ impl Actor {
                 match self.documents.get_mut(&replica) {
                     Some(document) => document.saved_device(reply),
                     None => drop(reply),
+                }
+            }
+            Command::Branches { replica, reply } => {
+                self.settle();
+                match &self.writer {
+                    Some(writer) => {
+                        let answer = |read: Result<(_, Vec<Branch>), LogError>| {
+                            // Who asked may have gone.
+                            let _ = reply.send(read.map(|(_, branches)| branches));
+                        };
+                        writer.read(replica, Box::new(answer));
+                    }
+                    None => drop(reply.send(Ok(Vec::new()))),
                 }
             }
             Command::SavedRelay { replica, reply } => {
@@ -312,8 +334,8 @@ impl Actor {
                     document.tell_change();
                 }
             }
-            // The outbox stays where it is, and the document refused.
-            Effect::Branch(id, _) | Effect::Status(id) => self.tell_status(id),
+            Effect::Branch(id, code) => self.begin_branch(id, code),
+            Effect::Status(id) => self.tell_status(id),
             Effect::Close(code) => self.lost(code),
         }
     }

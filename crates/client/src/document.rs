@@ -1,6 +1,7 @@
 //! A document's handle.
 
 use crate::actor::{Command, Run};
+use crate::branch::Branch;
 use crate::status::Status;
 use crate::store::{LogError, TornTail};
 use std::any::Any;
@@ -48,7 +49,7 @@ pub enum SavedError {
     /// The store could not write. The edits are in memory, and it tries again by itself.
     #[error("edits could not be written: {0}")]
     Device(Arc<std::io::Error>),
-    /// The relay takes no edits for this document. They are kept on this device.
+    /// The relay refused some of them for good. They are kept on this device, in a branch if it has a store.
     #[error("the relay refused: {}", .0.help())]
     Refused(Code),
     /// The client was closed.
@@ -219,6 +220,16 @@ impl Document {
     /// whoever has waited long enough drops the future. Fails when the relay refuses for good.
     pub async fn saved_relay(&self) -> Result<(), SavedError> {
         self.saved(|replica, reply| Command::SavedRelay { replica, reply }).await
+    }
+
+    /// The branches of this document: edits that the relay refused, with those that build on them. They are in the
+    /// document's log; without a store there are none, and the document stays refused.
+    pub async fn branches(&self) -> Result<Vec<Branch>, DocumentError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Branches { replica: self.shared.replica, reply };
+        self.commands.send(command).await.map_err(|_| DocumentError::Closed)?;
+        let read = answer.await.map_err(|_| DocumentError::Closed)?;
+        read.map_err(|error| DocumentError::Log(Arc::new(error)))
     }
 
     async fn saved(

@@ -19,12 +19,14 @@
 //! and go to the relay when it can be reached.
 
 mod actor;
+mod branch;
 mod client;
 mod connection;
 mod document;
 mod status;
 mod store;
 
+pub use branch::Branch;
 pub use client::{Client, OpenError, Options, Store};
 pub use document::{Document, DocumentError, EditError, Opened, SavedError};
 pub use status::{Connection, Device, Status};

@@ -137,6 +137,21 @@ impl Client {
         Some(replica)
     }
 
+    /// Puts another replica of the same document, made with the same channel, in the place of one, and opens it when
+    /// connected.
+    pub fn replace(&mut self, id: ReplicaId, mut replica: Replica) {
+        if self.remove(id).is_none() {
+            return;
+        }
+        if self.connection != Connection::None {
+            replica.connected(self.lineage);
+        }
+        self.replicas.insert(id.0, replica);
+        self.changed.insert(id.0, ());
+        self.status.insert(id.0, ());
+        self.settle(id);
+    }
+
     /// An open replica, for reading.
     pub fn replica(&self, id: ReplicaId) -> Option<&Replica> {
         self.replicas.get(id.0)

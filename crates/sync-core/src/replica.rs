@@ -232,6 +232,11 @@ impl Replica {
         self.outbox.unsent()
     }
 
+    /// The rows of the outbox, the oldest first.
+    pub fn outbox(&self) -> impl Iterator<Item = RowId> {
+        self.outbox.names()
+    }
+
     /// The newest row of the outbox: what is awaited when everything made so far is to be acknowledged.
     pub fn last_row(&self) -> Option<RowId> {
         self.outbox.last()

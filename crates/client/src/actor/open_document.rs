@@ -1,15 +1,17 @@
 //! Documents: opened one after the other, then told about.
 
 use super::{Actor, Reply, first_status};
+use crate::branch::Branch;
 use crate::document::{DocumentError, Opened, SavedError, Shared};
 use crate::status::{Connection, Device, Status};
 use crate::store::{Loaded, LogError};
 use std::io;
 use std::sync::Arc;
 use tidewell_sync_core::client::{Client, ReplicaId};
+use tidewell_sync_core::code::Code;
 use tidewell_sync_core::document_name::DocumentName;
 use tidewell_sync_core::limits::CLIENT_ID_END;
-use tidewell_sync_core::replica::{Link, Replica, RowId};
+use tidewell_sync_core::replica::{Link, Replica, RowId, Stored};
 use tokio::sync::watch;
 
 /// A document that is asked for and not yet open, and everybody who asked.
@@ -20,6 +22,13 @@ pub(super) struct Opening {
 
 /// What loading led to.
 pub(super) type LoadResult = Result<Loaded, LogError>;
+
+/// A document whose outbox is to be put aside: why, and what its log holds.
+pub(super) struct RefusedDocument {
+    replica: ReplicaId,
+    code: Code,
+    log: Result<(Stored, Vec<Branch>), LogError>,
+}
 
 type SavedReply = Reply<Result<(), SavedError>>;
 
@@ -33,6 +42,8 @@ pub(super) struct OpenDocument {
     saved: u64,
     is_in_memory: bool,
     failure: Option<Arc<io::Error>>,
+    /// The outbox is about to be put aside.
+    is_branching: bool,
     waits_for_device: Vec<(u64, SavedReply)>,
     waits_for_relay: Vec<(RowId, SavedReply)>,
 }
@@ -116,12 +127,52 @@ impl Actor {
             saved: 0,
             is_in_memory,
             failure: None,
+            is_branching: false,
             waits_for_device: Vec::new(),
             waits_for_relay: Vec::new(),
         };
         self.documents.insert(id, document);
         self.names.insert(name, id);
         self.tell_status(id);
+    }
+
+    /// The relay has refused edits for good: the document is read from its log, to go on without them. A document in
+    /// memory stays refused; there is nothing that it could be made anew of.
+    pub(super) fn begin_branch(&mut self, id: ReplicaId, code: Code) {
+        let (Some(writer), Some(document)) = (&self.writer, self.documents.get_mut(&id)) else { return };
+        if !std::mem::replace(&mut document.is_branching, true) {
+            let done = self.refused_in.clone();
+            // The actor has ended when it does not want it any more.
+            let send = move |log| drop(done.send(RefusedDocument { replica: id, code, log }));
+            writer.read(id, Box::new(send));
+        }
+    }
+
+    /// Puts the outbox aside in one write, and the document goes on without it, under another client ID.
+    pub(super) fn branch_off(&mut self, refused: RefusedDocument) {
+        let RefusedDocument { replica: id, code, log } = refused;
+        let Some(document) = self.documents.get_mut(&id) else { return };
+        document.is_branching = false;
+        let (Ok((mut stored, _)), Some(old), Some(writer)) = (log, self.core.replica(id), &self.writer)
+        else {
+            tracing::warn!(document = %document.shared.name, "refused edits stay where they are");
+            return;
+        };
+        // Edits were made, and perhaps acknowledged, since the log was read.
+        let rows: Vec<RowId> = old.outbox().collect();
+        let acknowledged =
+            std::mem::take(&mut stored.outbox).into_iter().filter(|row| !rows.contains(&row.id));
+        stored.received.extend(acknowledged.map(|row| row.update));
+        self.written += 1;
+        self.unsaved += 1;
+        document.writing(self.written);
+        writer.branch(id, self.written, code, rows);
+
+        let client_id = rand::random::<u64>() % CLIENT_ID_END;
+        let mut replica = Replica::new(old.name().clone(), id.0, client_id);
+        replica.load(stored);
+        self.core.replace(id, replica);
+        document.refused(code);
     }
 }
 
@@ -168,12 +219,17 @@ impl OpenDocument {
         }
     }
 
+    /// What was waited for is in a branch.
+    fn refused(&mut self, code: Code) {
+        answer_all(std::mem::take(&mut self.waits_for_relay), &Err(SavedError::Refused(code)));
+    }
+
     pub(super) fn saved_relay(&mut self, replica: &Replica, reply: SavedReply) {
         match (replica.link(), replica.last_row()) {
             (_, None) => {
                 let _ = reply.send(Ok(()));
             }
-            (Link::Refused(code), _) if !code.is_transient() => {
+            (Link::Refused(code), _) if !code.is_transient() && !self.is_branching => {
                 let _ = reply.send(Err(SavedError::Refused(code)));
             }
             (_, Some(row)) => self.waits_for_relay.push((row, reply)),
@@ -206,7 +262,7 @@ impl OpenDocument {
             waiting.into_iter().partition(|(row, _)| replica.is_acknowledged(*row));
         answer_all(done, &Ok(()));
         match link {
-            Link::Refused(code) if !code.is_transient() => {
+            Link::Refused(code) if !code.is_transient() && !self.is_branching => {
                 answer_all(waiting, &Err(SavedError::Refused(code)));
             }
             _ => self.waits_for_relay = waiting,

@@ -1,6 +1,6 @@
 //! Compaction: what came from the relay, and what it has acknowledged, becomes one update.
 //!
-//! The outbox is copied row by row: what the relay has not acknowledged keeps its identity, so that it
+//! The outbox and the branches are copied row by row: what the relay has not acknowledged keeps its identity, so that it
 //! can still be counted, refused, or set aside by itself.
 
 use super::directory::Disk;
@@ -14,7 +14,7 @@ pub(super) fn compact(disk: &Disk, log: &Log) -> Result<Option<Log>, LogError> {
     let mut stored = contents.stored;
     let Some(snapshot) = snapshot(&old, &stored) else { return Ok(None) };
     stored.received = vec![snapshot];
-    Log::create(disk, &old.path, &old.name, &stored).map(Some)
+    Log::create(disk, &old.path, &old.name, &stored, &contents.branches).map(Some)
 }
 
 /// All that was received as one update, if nothing is lost by it.

@@ -108,7 +108,7 @@ impl Directory {
         let path = self.path.join(format!("{number:08}.{LOG_EXTENSION}"));
         let mut replica = Replica::new(name.clone(), channel, client_id);
         if is_new {
-            let log = Log::create(&self.disk, &path, name, &Stored::default());
+            let log = Log::create(&self.disk, &path, name, &Stored::default(), &[]);
             // A failure may come after it took its place; a second one for the same document must not.
             if path.exists() {
                 let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);

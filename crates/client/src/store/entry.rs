@@ -1,6 +1,9 @@
 //! Entries: what the core asks to be written, as bytes. A frame's payload is entries one after the other.
 
+use crate::branch::Branch;
 use bytes::Bytes;
+use std::collections::BTreeSet;
+use tidewell_sync_core::code::Code;
 use tidewell_sync_core::lib0::{ReadError, Reader, write_buffer, write_uint};
 use tidewell_sync_core::protocol::Cursor;
 use tidewell_sync_core::replica::{OutboxRow, Persist, RowId, Stored};
@@ -8,6 +11,7 @@ use tidewell_sync_core::replica::{OutboxRow, Persist, RowId, Stored};
 const EDIT: u8 = 1;
 const RECEIVED: u8 = 2;
 const ACKNOWLEDGED: u8 = 3;
+const BRANCHED: u8 = 4;
 
 /// Appends what `persist` asks for.
 pub(super) fn write(out: &mut Vec<u8>, persist: &Persist) {
@@ -21,6 +25,14 @@ pub(super) fn write(out: &mut Vec<u8>, persist: &Persist) {
             rows.iter().for_each(|row| out.extend_from_slice(&row.0.to_le_bytes()));
         }
     }
+}
+
+/// Appends that `rows` leave the outbox for a branch.
+pub(super) fn write_branched(out: &mut Vec<u8>, code: Code, rows: &[RowId]) {
+    out.push(BRANCHED);
+    out.extend_from_slice(&code.number().to_le_bytes());
+    write_uint(out, rows.len() as u64);
+    rows.iter().for_each(|row| out.extend_from_slice(&row.0.to_le_bytes()));
 }
 
 fn write_edit(out: &mut Vec<u8>, row: &OutboxRow) {
@@ -41,14 +53,23 @@ fn write_received(out: &mut Vec<u8>, updates: &[Bytes], cursor: Option<Cursor>) 
     updates.iter().for_each(|update| write_buffer(out, update));
 }
 
-/// All of a document as a compacted log holds it: what was received, then each row of the outbox.
-pub(super) fn write_stored(out: &mut Vec<u8>, stored: &Stored) {
+/// All of a document as a compacted log holds it: what was received, the branches, then each row of the outbox.
+pub(super) fn write_stored(out: &mut Vec<u8>, stored: &Stored, branches: &[Branch]) {
     write_received(out, &stored.received, stored.cursor);
+    for branch in branches {
+        branch.rows.iter().for_each(|row| write_edit(out, row));
+        let names: Vec<RowId> = branch.rows.iter().map(|row| row.id).collect();
+        write_branched(out, branch.code, &names);
+    }
     stored.outbox.iter().for_each(|row| write_edit(out, row));
 }
 
-/// Reads a frame's payload into `stored`, in order.
-pub(super) fn read_all(payload: &[u8], stored: &mut Stored) -> Result<(), ReadError> {
+/// Reads a frame's payload into `stored` and `branches`, in order.
+pub(super) fn read_all(
+    payload: &[u8],
+    stored: &mut Stored,
+    branches: &mut Vec<Branch>,
+) -> Result<(), ReadError> {
     let mut reader = Reader::new(payload);
     while !reader.is_empty() {
         match reader.u8()? {
@@ -73,6 +94,16 @@ pub(super) fn read_all(payload: &[u8], stored: &mut Stored) -> Result<(), ReadEr
                 let rows = (0..reader.count(8)?).map(|_| uint64(&mut reader).map(RowId));
                 acknowledge(stored, &rows.collect::<Result<_, _>>()?);
             }
+            BRANCHED => {
+                let number = u16::from_le_bytes(array(&mut reader)?);
+                let code = Code::from_number(u64::from(number)).ok_or(ReadError::Number)?;
+                let names = (0..reader.count(8)?).map(|_| uint64(&mut reader).map(RowId));
+                let names = names.collect::<Result<BTreeSet<RowId>, _>>()?;
+                let outbox = std::mem::take(&mut stored.outbox);
+                let (rows, kept) = outbox.into_iter().partition(|row| names.contains(&row.id));
+                stored.outbox = kept;
+                branches.push(Branch { code, rows });
+            }
             _ => return Err(ReadError::Number),
         }
     }
@@ -80,7 +111,7 @@ pub(super) fn read_all(payload: &[u8], stored: &mut Stored) -> Result<(), ReadEr
 }
 
 /// Rows leave the outbox and join what was received. Both are in the order of their making.
-fn acknowledge(stored: &mut Stored, rows: &std::collections::BTreeSet<RowId>) {
+fn acknowledge(stored: &mut Stored, rows: &BTreeSet<RowId>) {
     let Stored { received, outbox, .. } = stored;
     outbox.retain(|row| {
         let is_acknowledged = rows.contains(&row.id);

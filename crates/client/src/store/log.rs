@@ -5,6 +5,7 @@
 
 use super::directory::Disk;
 use super::{entry, frame};
+use crate::branch::Branch;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -65,6 +66,7 @@ pub(crate) struct Log {
 /// What a log held when it was opened.
 pub(super) struct Contents {
     pub(super) stored: Stored,
+    pub(super) branches: Vec<Branch>,
     pub(super) torn: Option<TornTail>,
 }
 
@@ -75,13 +77,15 @@ impl Log {
         path: &Path,
         name: &DocumentName,
         stored: &Stored,
+        branches: &[Branch],
     ) -> Result<Log, LogError> {
         let io = |source| LogError::Io { path: path.to_path_buf(), source };
         let salt: [u8; 4] = rand::random();
         let mut bytes = write_header(name, salt);
-        if stored.cursor.is_some() || !stored.received.is_empty() || !stored.outbox.is_empty() {
+        let is_empty = stored.cursor.is_none() && stored.received.is_empty() && stored.outbox.is_empty();
+        if !is_empty || !branches.is_empty() {
             let mut payload = Vec::new();
-            entry::write_stored(&mut payload, stored);
+            entry::write_stored(&mut payload, stored, branches);
             bytes.extend_from_slice(&frame::write(salt, &payload).ok_or_else(too_large).map_err(io)?);
         }
         let file = disk.replace(path, &bytes).map_err(io)?;
@@ -99,10 +103,10 @@ impl Log {
         file.read_to_end(&mut bytes).map_err(io)?;
         let damaged = |offset: usize| LogError::Damaged { path: path.to_path_buf(), offset: offset as u64 };
         let (name, salt, mut at) = read_header(&bytes).ok_or_else(|| damaged(0))?;
-        let mut stored = Stored::default();
+        let (mut stored, mut branches) = (Stored::default(), Vec::new());
         let mut first_length = None;
         while let Some(payload) = frame::read(&bytes, at, salt) {
-            entry::read_all(payload, &mut stored).map_err(|_| damaged(at))?;
+            entry::read_all(payload, &mut stored, &mut branches).map_err(|_| damaged(at))?;
             at += frame::HEAD_BYTES + payload.len();
             first_length.get_or_insert(at as u64);
         }
@@ -117,7 +121,7 @@ impl Log {
         let length = at as u64;
         let compacted_length = first_length.unwrap_or(length);
         let log = Log { path: path.to_path_buf(), name, file, salt, length, compacted_length };
-        Ok((log, Contents { stored, torn }))
+        Ok((log, Contents { stored, branches, torn }))
     }
 
     /// Appends a commit and syncs it to disk. After an error nothing of it is in the log, and it can be

@@ -3,6 +3,7 @@ use super::directory::Directory;
 use super::entry;
 use super::log::{Log, LogError};
 use super::writer::{Report, Writer};
+use crate::branch::Branch;
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::io;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tidewell_sync_core::client::ReplicaId;
+use tidewell_sync_core::code::Code;
 use tidewell_sync_core::document_name::DocumentName;
 use tidewell_sync_core::protocol::Cursor;
 use tidewell_sync_core::replica::{OutboxRow, Persist, Replica, ReplicaEffect, RowId, Stored};
@@ -389,6 +391,33 @@ fn a_log_with_a_row_that_cannot_be_read_is_not_compacted() {
 }
 
 #[test]
+fn a_branch_survives_compaction_and_the_rows_behind_it_may_have_its_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = Directory::open(folder.path()).unwrap();
+    let mut loaded = directory.load(&name(), 0, 1).unwrap();
+    let mut replica = typist();
+    let refused: Vec<Persist> = (0..3).map(|_| type_one(&mut replica, "refused ")).collect();
+    let again = type_one(&mut typist(), "again");
+    for row in &refused {
+        append(&directory, &mut loaded.log, row).unwrap();
+    }
+    let mut branched = Vec::new();
+    let names: Vec<RowId> = refused.iter().map(|row| row_of(row).id).collect();
+    entry::write_branched(&mut branched, Code::UpdateTooLarge, &names);
+    loaded.log.append(&directory.disk, &branched).unwrap();
+    append(&directory, &mut loaded.log, &again).unwrap();
+    for _ in 0..2 {
+        compact(&directory.disk, &loaded.log).unwrap().unwrap();
+        let (_, contents) = Log::open(&directory.disk, &only_log(folder.path())).unwrap();
+        let rows = refused.iter().map(row_of).collect();
+        assert_eq!(contents.branches, [Branch { code: Code::UpdateTooLarge, rows }]);
+        assert_eq!(contents.stored.outbox, [row_of(&again)]);
+        let text = text_of(&directory.load(&name(), 0, 1).unwrap().replica);
+        assert_eq!(text, "again", "it is no part of the document");
+    }
+}
+
+#[test]
 fn a_row_number_that_is_used_again_after_its_acknowledgement_is_a_new_row() {
     let mut stored = Stored::default();
     let mut payload = Vec::new();
@@ -399,7 +428,7 @@ fn a_row_number_that_is_used_again_after_its_acknowledgement_is_a_new_row() {
     entry::write(&mut payload, &edit(b"old"));
     entry::write(&mut payload, &acknowledged(&[0]));
     entry::write(&mut payload, &edit(b"new"));
-    entry::read_all(&payload, &mut stored).unwrap();
+    entry::read_all(&payload, &mut stored, &mut Vec::new()).unwrap();
     assert_eq!(stored.received, [Bytes::from_static(b"old")]);
     assert_eq!(stored.outbox.iter().map(|row| row.update.clone()).collect::<Vec<_>>(), ["new"]);
 }

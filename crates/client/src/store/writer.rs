@@ -4,8 +4,9 @@
 //! be written stays here, in order, and is tried again; nothing of its document is written before it.
 
 use super::directory::Directory;
-use super::log::{Log, LogError};
+use super::log::{Contents, Log, LogError};
 use super::{compaction, entry};
+use crate::branch::Branch;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
@@ -13,7 +14,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 use tidewell_sync_core::client::ReplicaId;
-use tidewell_sync_core::replica::Persist;
+use tidewell_sync_core::code::Code;
+use tidewell_sync_core::replica::{Persist, RowId, Stored};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// How long a failed write waits for the next attempt.
@@ -33,14 +35,17 @@ pub(crate) struct Report {
     pub(crate) outcome: Result<u64, Arc<io::Error>>,
 }
 
-#[derive(Debug)]
+/// Takes what a log holds.
+pub(crate) type Read = Box<dyn FnOnce(Result<(Stored, Vec<Branch>), LogError>) + Send>;
+
 enum Order {
     Adopt(ReplicaId, Log),
     Write(ReplicaId, u64, Persist),
+    Branch(ReplicaId, u64, Code, Vec<RowId>),
+    Read(ReplicaId, Read),
 }
 
 /// Gives orders to the writer's thread. When it is dropped the thread finishes what it has and ends.
-#[derive(Debug)]
 pub(crate) struct Writer {
     orders: Sender<Order>,
 }
@@ -64,6 +69,16 @@ impl Writer {
         self.give(Order::Write(replica, number, persist));
     }
 
+    /// Writes that rows leave the outbox for a branch, as [`Writer::write`] does.
+    pub(crate) fn branch(&self, replica: ReplicaId, number: u64, code: Code, rows: Vec<RowId>) {
+        self.give(Order::Branch(replica, number, code, rows));
+    }
+
+    /// Reads a document's log once everything before is written.
+    pub(crate) fn read(&self, replica: ReplicaId, read: Read) {
+        self.give(Order::Read(replica, read));
+    }
+
     fn give(&self, order: Order) {
         // The thread ends only when this sender is gone.
         let _ = self.orders.send(order);
@@ -84,6 +99,8 @@ struct Document {
     waiting: Vec<u8>,
     writes: u64,
     through: u64,
+    /// Who wants to read it once that is written.
+    reads: Vec<Read>,
 }
 
 struct Thread {
@@ -121,24 +138,39 @@ impl Thread {
         match order {
             Order::Adopt(replica, log) => {
                 let slot = Slot::Open(log);
-                let document = Document { slot, waiting: Vec::new(), writes: 0, through: 0 };
+                let document =
+                    Document { slot, waiting: Vec::new(), writes: 0, through: 0, reads: Vec::new() };
                 self.logs.insert(replica, document);
                 0
             }
             Order::Write(replica, number, persist) => {
-                let Some(document) = self.logs.get_mut(&replica) else { return 0 };
-                let before = document.waiting.len();
-                entry::write(&mut document.waiting, &persist);
-                document.through = number;
-                document.writes += 1;
-                document.waiting.len() - before
+                self.note(replica, number, |waiting| entry::write(waiting, &persist))
+            }
+            Order::Branch(replica, number, code, rows) => {
+                self.note(replica, number, |waiting| entry::write_branched(waiting, code, &rows))
+            }
+            Order::Read(replica, read) => {
+                if let Some(document) = self.logs.get_mut(&replica) {
+                    document.reads.push(read);
+                }
+                0
             }
         }
+    }
+
+    fn note(&mut self, replica: ReplicaId, number: u64, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+        let Some(document) = self.logs.get_mut(&replica) else { return 0 };
+        let before = document.waiting.len();
+        write(&mut document.waiting);
+        document.through = number;
+        document.writes += 1;
+        document.waiting.len() - before
     }
 
     fn commit(&mut self) {
         for (replica, document) in &mut self.logs {
             if document.waiting.is_empty() {
+                document.answer_reads(&self.directory);
                 continue;
             }
             let writes = document.writes;
@@ -147,6 +179,7 @@ impl Thread {
                 tracing::warn!(path = %document.path().display(), %error, "edits could not be written");
             }
             let _ = self.reports.send(Report { replica: *replica, writes, outcome });
+            document.answer_reads(&self.directory);
             document.compact_if_worth_it(&self.directory);
         }
     }
@@ -171,6 +204,16 @@ impl Document {
             self.writes = 0;
         }
         Ok(())
+    }
+
+    fn answer_reads(&mut self, directory: &Directory) {
+        if !self.waiting.is_empty() {
+            return;
+        }
+        for read in std::mem::take(&mut self.reads) {
+            let contents = Log::open(&directory.disk, self.path());
+            read(contents.map(|(_, Contents { stored, branches, .. })| (stored, branches)));
+        }
     }
 
     fn compact_if_worth_it(&mut self, directory: &Directory) {

@@ -108,6 +108,10 @@ impl Outbox {
         self.entries.push_back(entry);
     }
 
+    pub(super) fn names(&self) -> impl Iterator<Item = RowId> {
+        self.entries.iter().map(|entry| entry.row.id)
+    }
+
     pub(super) fn first(&self) -> Option<RowId> {
         self.entries.front().map(|entry| entry.row.id)
     }
