@@ -1,5 +1,6 @@
 // What both entry points export besides `open`.
 
+export type { Branch, Branches } from './branches.js'
 export type { Client, OpenOptions } from './client.js'
 export type { Code } from './code.js'
 export { isTransient } from './code.js'

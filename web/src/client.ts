@@ -1,5 +1,7 @@
 // A client: one store on this device, one connection to a relay, many documents.
 
+import { type Branches, makeBranches } from './branches.js'
+import { branchOff, tellBranches } from './branching.js'
 import { type Connection, keepConnection, type SocketConstructor } from './connection.js'
 import { openDevice, type StorageChoice } from './device/device.js'
 import type { Change } from './device/store.js'
@@ -35,6 +37,8 @@ export interface Client {
    * Fails with `invalid_name`, `closed`, or `device_failed` when the store cannot be read.
    */
   doc(name: string): Promise<Doc>
+  /** Edits that the relay refused. They are kept on this device until they are merged or dropped. */
+  readonly branches: Branches
   /** Ends the connection until `resume`: the documents are offline. */
   pause(): void
   /** Connects again. */
@@ -93,6 +97,8 @@ export async function openClient(wasm: Wasm, options: OpenOptions): Promise<Clie
     core: new wasm.Core(),
     generation: wasmGeneration(),
     recover,
+    branchOff,
+    branchListeners: new Set(),
     tasks: [],
     nextNumber: 0,
     isTelling: false,
@@ -144,7 +150,14 @@ function refreshAll(engine: Engine): void {
 
 /** What is on disk the other tabs may know: whatever they build on it is then on disk before theirs. */
 function tellWritten(engine: Engine, changes: readonly Change[]): void {
+  const { id: tab } = engine.tabs
   for (const change of changes) {
+    if (change.kind === 'branched' || change.kind === 'branch_ended') {
+      const isNew = change.kind === 'branched'
+      const document = change.kind === 'branched' ? change.branch.document : change.document
+      engine.tabs.tell({ kind: 'branches', tab, document, isNew })
+      tellBranches(engine)
+    }
     if (change.kind !== 'edit' || change.row.tab !== engine.tabs.id) continue
     const { document, row } = change
     engine.tabs.tell({ kind: 'edit', tab: row.tab, document, update: row.update })
@@ -153,7 +166,12 @@ function tellWritten(engine: Engine, changes: readonly Change[]): void {
 
 function hear(engine: Engine, message: TabMessage): void {
   const replica = engine.replicas.get(message.document)
+  if (message.kind === 'branches' && !engine.isClosed) tellBranches(engine)
   if (replica === undefined || engine.isClosed) return
+  if (message.kind === 'branches') {
+    if (message.isNew) branchOff(engine, replica, undefined)
+    return
+  }
   if (replica.early === undefined) watchTab(engine, replica, message.tab)
   if (message.kind === 'edit') {
     if (replica.early !== undefined) replica.early.push(message.update)
@@ -186,15 +204,12 @@ function makeClient(engine: Engine): Client {
   /** What the application has open; the other documents are open to push what was left behind. */
   const wanted = new Set<string>()
   const ending = new AbortController()
-  const pushLeftBehind = leftBehind(
-    engine,
-    {
-      isOpen: name => docs.has(name),
-      open: openOnce,
-      close: async (name, doc) => (wanted.has(name) ? undefined : doc.close()),
-    },
-    ending.signal,
-  )
+  const background = {
+    isOpen: (name: string) => docs.has(name),
+    open: openOnce,
+    close: async (name: string, doc: Doc) => (wanted.has(name) ? undefined : doc.close()),
+  }
+  const pushLeftBehind = leftBehind(engine, background, ending.signal)
   let goodTicks = 0
   const ticking = setInterval(() => {
     act(engine, core => core.tick(Date.now()))
@@ -289,6 +304,7 @@ function makeClient(engine: Engine): Client {
       wanted.add(name)
       return openOnce(name)
     },
+    branches: makeBranches(engine, background),
     pause: () => engine.connection?.pause(),
     resume: () => engine.connection?.resume(),
     close() {

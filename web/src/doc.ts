@@ -65,6 +65,8 @@ export interface Doc extends Types {
    * Resolves when every edit made so far is on this device's disk (`device`) or durable at the relay (`relay`, which
    * waits while offline, and for ever in a client without `url`). Fails with the code of what prevents it (for `device`
    * `device_unavailable` when `status.storage` is `memory`), with `aborted` when `signal` ends the wait, and with `closed`.
+   * Edits that the relay has refused are in a branch (`client.branches`): those who wait fail with its code, and if nobody
+   * does, the next one who asks.
    */
   saved(where: 'device' | 'relay', options?: { readonly signal?: AbortSignal }): Promise<void>
   /**
@@ -241,6 +243,9 @@ async function savedAtRelay(
   const acknowledged = async () => {
     if (engine.recovery !== undefined) await moduleReady(engine)
     assertOpen(engine, replica)
+    const { unheard } = replica
+    replica.unheard = undefined
+    if (unheard !== undefined) throw new TidewellError(unheard)
     readStatus(engine, replica)
     const row = replica.coreStatus[5]
     if (row === undefined) return

@@ -15,6 +15,7 @@ export type Effect =
   | readonly ['received', document: number, updates: readonly Uint8Array[], cursor: Cursor | undefined]
   | readonly ['acknowledged', document: number, rows: readonly number[], sequence: number]
   | readonly ['send', frame: Uint8Array]
+  | readonly ['branch', document: number, code: Code]
   | readonly ['changed', document: number]
   | readonly ['status', document: number]
   | readonly ['delta', document: number, watch: number, operations: readonly DeltaOperation[]]

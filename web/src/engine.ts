@@ -30,6 +30,10 @@ export interface Engine {
   generation: number
   /** What to run when the module fails. */
   recover: (engine: Engine, failure: unknown) => Promise<void>
+  /** What to run when the relay refuses edits: this tab's with a code, another tab's without. */
+  branchOff: (engine: Engine, replica: Replica, code: Code | undefined) => void
+  /** Who hears that there are other branches than before. */
+  readonly branchListeners: Set<() => void>
   /** Callbacks of the application that wait until no call runs. */
   tasks: (() => void)[]
   /** The number of this tab's next row. Not the document's: one that is opened again must not write over its rows. */
@@ -173,7 +177,11 @@ export function settle(engine: Engine, committed?: Replica): void {
  * out all the same, because the relay may then be the only one that has them; the next tab takes another name.
  */
 function holdBack(engine: Engine, effects: readonly Effect[]): void {
-  if (!effects.some(([kind]) => kind === 'edit')) return
+  if (effects.some(([kind]) => kind === 'edit')) holdUntilOnDisk(engine)
+}
+
+/** Keeps frames back until the disk has what this turn writes, or has failed. */
+export function holdUntilOnDisk(engine: Engine): void {
   // After this turn's rows have been added.
   const onDisk = Promise.resolve().then(() => engine.device.flush())
   engine.connection?.holdUntil(onDisk.catch(() => engine.device.spendId()))
@@ -217,11 +225,15 @@ function carryOut(
       compactSoon(engine, replica)
       return
     }
+    case 'branch':
+      engine.branchOff(engine, replica, effect[2])
+      return
     case 'changed':
       for (const listener of replica.valueListeners) engine.tasks.push(listener)
       return
     case 'status':
       refresh(engine, replica)
+      engine.tasks.push(...replica.retries)
       return
     case 'delta': {
       const [, , watch, operations] = effect
@@ -356,8 +368,13 @@ function settleWaiters(engine: Engine, replica: Replica): void {
     if (call(engine, core => core.is_acknowledged(replica.id, waiter.row))) {
       replica.waiters.delete(waiter)
       waiter.done()
-    } else if (link === 'refused' && code !== undefined && !isTransient(code)) {
-      // What is refused for a while is tried again by the core.
+    } else if (
+      link === 'refused' &&
+      code !== undefined &&
+      !isTransient(code) &&
+      replica.branching === undefined
+    ) {
+      // What is refused for a while is tried again by the core; what is on its way to a branch is told when it is there.
       replica.waiters.delete(waiter)
       waiter.fail(code)
     }

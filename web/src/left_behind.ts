@@ -25,7 +25,10 @@ export function leftBehind(engine: Engine, background: Background, signal: Abort
   let isBusy = true
 
   async function look(): Promise<void> {
-    for (const [name, tabs] of await engine.device.outboxTabs()) {
+    const left = await engine.device.outboxTabs()
+    // What was put aside or pushed by another tab may be followed by other edits.
+    for (const name of refused) if (!left.has(name)) refused.delete(name)
+    for (const [name, tabs] of left) {
       for (const tab of tabs) {
         if (signal.aborted || pushing.size >= atOnce) return
         if (pushing.has(name) || refused.has(name) || background.isOpen(name)) break

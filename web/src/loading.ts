@@ -20,7 +20,7 @@ import { type Core, isTrap, replaceWasm, wasmGeneration } from './wasm.js'
 
 /** Numbers that the module never gives: a document whose loading has not begun, and one that the next module loads. */
 const notLoaded = -1
-const toBeLoaded = -2
+export const toBeLoaded = -2
 
 /** Loads a document from this device alone. Fails with `invalid_name` or `closed`, or as reading the store does. */
 export async function loadReplica(engine: Engine, replica: Replica): Promise<void> {
@@ -44,6 +44,7 @@ export async function loadReplica(engine: Engine, replica: Replica): Promise<voi
   }
   for (const update of replica.early ?? []) act(engine, core => core.sibling(replica.id, update))
   replica.early = undefined
+  if (replica.hasMissedBranch) engine.branchOff(engine, replica, undefined)
   engine.tabs.hold(`keeper/${replica.name}`, () => becomeKeeper(engine, replica), replica.ending.signal)
   askSiblings(engine, replica)
   refresh(engine, replica)
@@ -112,7 +113,7 @@ function take(engine: Engine, replica: Replica, rows: readonly OutboxRow[]): voi
   act(engine, core => takeInto(engine, core, replica, rows))
 }
 
-function takeInto(engine: Engine, core: Core, replica: Replica, all: readonly OutboxRow[]): void {
+export function takeInto(engine: Engine, core: Core, replica: Replica, all: readonly OutboxRow[]): void {
   const rows = all.filter(row => isUsable(replica, row))
   const names: readonly (number | undefined)[] = core.adopt(
     replica.id,
@@ -162,22 +163,30 @@ async function reload(engine: Engine, replica: Replica, own: ReadonlySet<string>
   restore(engine, replica)
 }
 
-function rowName(row: { readonly tab: string; readonly number: number }): string {
+/** Names a row of a document's outbox. */
+export function rowName(row: { readonly tab: string; readonly number: number }): string {
   return `${row.tab}/${row.number}`
 }
 
 /** What is on disk and what is still on its way there. */
-async function withUnsaved(device: Device, replica: Replica): Promise<Stored> {
+export async function withUnsaved(device: Device, replica: Replica): Promise<Stored> {
   const stored = await device.load(replica.name)
-  const known = new Set(stored.outbox.map(rowName))
+  const leaving = new Set(device.leaving(replica.name).map(rowName))
+  const known = new Set([...stored.outbox.map(rowName), ...leaving])
   const unsaved = device
     .unsaved(replica.name)
     .flatMap(change => (change.kind === 'edit' && !known.has(rowName(change.row)) ? change.row : []))
-  return { ...stored, outbox: [...stored.outbox, ...unsaved] }
+  return { ...stored, outbox: [...stored.outbox.filter(row => !leaving.has(rowName(row))), ...unsaved] }
 }
 
 /** Makes the turn's edits again, and the watches. */
 function restore(engine: Engine, replica: Replica): void {
+  restoreWatches(engine, replica)
+  restoreInputs(engine, replica)
+}
+
+/** Tells everybody who watches or waits of a document that was loaded anew. */
+export function restoreWatches(engine: Engine, replica: Replica): void {
   const core = engine.core
   for (const [root, kind] of replica.root) core.declare(replica.id, root, kind)
   for (const watch of replica.deltaWatches) {
@@ -192,7 +201,6 @@ function restore(engine: Engine, replica: Replica): void {
       replica.deltaWatches.delete(watch)
     }
   }
-  restoreInputs(engine, replica)
   const newest: number | undefined = core.status(replica.id)[5]
   for (const waiter of replica.waiters) waiter.row = newest ?? waiter.row
   for (const listener of replica.valueListeners) engine.tasks.push(listener)
@@ -230,7 +238,7 @@ function isUsable(replica: Replica, row: Row): boolean {
 }
 
 /** Opens the document in the module. Fails with the trap of a row, after setting it aside. */
-function addToCore(engine: Engine, replica: Replica, stored: Stored): void {
+export function addToCore(engine: Engine, replica: Replica, stored: Stored): void {
   const rows: readonly Row[] = [...stored.received, ...stored.outbox].filter(row => isUsable(replica, row))
   let added: Added
   try {
@@ -304,7 +312,7 @@ function setAside(engine: Engine, replica: Replica, row: Row): void {
 }
 
 /** Random below 2^53; it enters the document with the first edit only. */
-function randomClientId(): number {
+export function randomClientId(): number {
   const [high = 0, low = 0] = crypto.getRandomValues(new Uint32Array(2))
   return (high & 0x1fffff) * 2 ** 32 + low
 }

@@ -58,9 +58,17 @@ export interface Replica {
   readonly knownTabs: Set<string>
   /** Rows that cannot be used, while the disk may still have them in their place. */
   readonly setAside: Set<string>
+  /** While its refused edits are being put aside. */
+  branching: Promise<void> | undefined
+  /** Why edits were refused while nobody waited: the next who does is told. */
+  unheard: Code | undefined
+  /** Another tab has made a branch while the document was being loaded. */
+  hasMissedBranch: boolean
+  /** Calls that may succeed when where it stands at the relay has changed. */
+  readonly retries: Set<() => void>
   /** How often the module has failed since a turn was written. */
   failures: number
-  /** What other tabs told while the document was being loaded. */
+  /** What other tabs tell while the document is being loaded. */
   early: Uint8Array[] | undefined
   readonly ending: AbortController
 }
@@ -99,6 +107,10 @@ export function newReplica(name: string, status: Status): Replica {
     waiters: new Set(),
     knownTabs: new Set(),
     setAside: new Set(),
+    branching: undefined,
+    unheard: undefined,
+    hasMissedBranch: false,
+    retries: new Set(),
     failures: 0,
     early: [],
     ending: new AbortController(),

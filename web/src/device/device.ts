@@ -4,7 +4,18 @@ import type { Code } from '../code.js'
 import { TidewellError } from '../error.js'
 import { newId } from '../new_id.js'
 import { memoryDevice } from './memory.js'
-import { type Change, deviceId, load, openDatabase, outboxTabs, type Stored, storeError } from './store.js'
+import {
+  type Change,
+  deviceId,
+  load,
+  loadBranches,
+  type OutboxRow,
+  openDatabase,
+  outboxTabs,
+  type Stored,
+  type StoredBranch,
+  storeError,
+} from './store.js'
 import { type DeviceState, makeWriter, type WriterEvents } from './writer.js'
 
 /** Where documents are kept. */
@@ -18,9 +29,14 @@ export interface Device {
   load(document: string): Promise<Stored>
   /** Documents that have rows in the outbox on disk, and the tabs whose rows they are. */
   outboxTabs(): Promise<ReadonlyMap<string, ReadonlySet<string>>>
+  /** All branches on disk, of all documents. */
+  branches(): Promise<readonly StoredBranch[]>
+  /** Changes; those of one call, and of one turn, are in the same transaction. */
   push(changes: readonly Change[]): void
   flush(): Promise<void>
   unsaved(document: string): readonly Change[]
+  /** Rows of a document that leave the outbox for a branch, and whose leaving is not on disk. */
+  leaving(document: string): readonly OutboxRow[]
   state(document: string): DeviceState
   /** True when the browser has promised not to clear the store by itself. */
   persistent(): boolean
@@ -76,6 +92,7 @@ async function databaseDevice(store: string, events: WriterEvents): Promise<Devi
     spendId: () => spendId(store),
     load: document => writer.read(db => load(db, document)),
     outboxTabs: () => writer.read(outboxTabs),
+    branches: () => writer.read(loadBranches),
     push(changes) {
       // Written with the first edit: opening writes nothing.
       if (!isKnown && changes.some(change => change.kind === 'edit')) {
@@ -87,6 +104,7 @@ async function databaseDevice(store: string, events: WriterEvents): Promise<Devi
     },
     flush: writer.flush,
     unsaved: writer.unsaved,
+    leaving: writer.leaving,
     state: writer.state,
     persistent: () => persistent,
     close: writer.close,

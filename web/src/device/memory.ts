@@ -2,13 +2,21 @@
 
 import { newId } from '../new_id.js'
 import type { Device } from './device.js'
-import type { Change, Cursor, OutboxRow, ReceivedRow, Stored } from './store.js'
+import {
+  type Change,
+  type Cursor,
+  inOrder,
+  type OutboxRow,
+  type ReceivedRow,
+  type StoredBranch,
+} from './store.js'
 import type { WriterEvents } from './writer.js'
 
 interface Rows {
   cursor: Cursor | undefined
   received: Map<string, ReceivedRow>
   outbox: Map<string, OutboxRow>
+  branches: Map<string, StoredBranch>
 }
 
 /** A store in memory. */
@@ -16,7 +24,12 @@ export function memoryDevice(events: WriterEvents): Device {
   const documents = new Map<string, Rows>()
 
   function rows(document: string): Rows {
-    const found = documents.get(document) ?? { cursor: undefined, received: new Map(), outbox: new Map() }
+    const found = documents.get(document) ?? {
+      cursor: undefined,
+      received: new Map(),
+      outbox: new Map(),
+      branches: new Map(),
+    }
     documents.set(document, found)
     return found
   }
@@ -47,6 +60,19 @@ export function memoryDevice(events: WriterEvents): Device {
         received.set(change.key.join('\n'), { key: change.key, updates: [change.update] })
         return
       }
+      case 'branched': {
+        const { outbox, branches } = rows(change.branch.document)
+        for (const row of change.branch.rows) outbox.delete(rowKey(row))
+        const before = branches.get(change.branch.id)?.rows ?? []
+        branches.set(change.branch.id, {
+          ...change.branch,
+          rows: inOrder([...before, ...change.branch.rows]),
+        })
+        return
+      }
+      case 'branch_ended':
+        rows(change.document).branches.delete(change.id)
+        return
       case 'set_aside': {
         const found = rows(change.document)
         const { outbox, received } = found
@@ -64,10 +90,17 @@ export function memoryDevice(events: WriterEvents): Device {
     storage: 'memory',
     id: newId(),
     spendId: () => undefined,
-    load(document): Promise<Stored> {
-      const { cursor, received, outbox } = rows(document)
-      return Promise.resolve({ cursor, received: [...received.values()], outbox: [...outbox.values()] })
+    load(document) {
+      const { cursor, received, outbox, branches } = rows(document)
+      return Promise.resolve({
+        cursor,
+        received: [...received.values()],
+        outbox: [...outbox.values()],
+        branches: [...branches.values()],
+      })
     },
+    branches: () =>
+      Promise.resolve([...documents.values()].flatMap(({ branches }) => [...branches.values()])),
     // Nobody else's, and gone with this tab.
     outboxTabs: () => Promise.resolve(new Map()),
     push(changes) {
@@ -76,6 +109,7 @@ export function memoryDevice(events: WriterEvents): Device {
     },
     flush: () => Promise.resolve(),
     unsaved: () => [],
+    leaving: () => [],
     state: () => ({ failed: 'device_unavailable' }),
     persistent: () => false,
     close: () => Promise.resolve(),

@@ -3,6 +3,7 @@
 // documents  name → { cursor }
 // outbox     [document, tab, number] → a row that the relay has not acknowledged
 // received   [document, epoch, sequence, source] → updates that came from the relay or went there
+// branches   [document, branch, tab, number] → a row that the relay refused, or that builds on one, and the code
 // set_aside  (counted) → a row that could not be read, for people to look at
 // meta       'device' → this device's name in counters
 
@@ -34,11 +35,20 @@ export interface ReceivedRow {
 /** The last part keeps rows of several writers apart. */
 export type ReceivedKey = readonly [document: string, epoch: string, sequence: number, source: string]
 
+/** Edits that were put aside together, because the relay refused one of them. */
+export interface StoredBranch {
+  readonly document: string
+  readonly id: string
+  readonly code: Code
+  readonly rows: readonly OutboxRow[]
+}
+
 /** All that is stored of a document. */
 export interface Stored {
   readonly cursor: Cursor | undefined
   readonly received: readonly ReceivedRow[]
   readonly outbox: readonly OutboxRow[]
+  readonly branches: readonly StoredBranch[]
 }
 
 /** One thing to write. The changes of one transaction are made in order, all or none. */
@@ -59,10 +69,16 @@ export type Change =
       readonly key: ReceivedKey
       readonly update: Uint8Array
     }
+  /** Rows leave the outbox for a branch, which may be there already. */
+  | { readonly kind: 'branched'; readonly branch: StoredBranch }
+  | { readonly kind: 'branch_ended'; readonly document: string; readonly id: string }
   | { readonly kind: 'set_aside'; readonly document: string; readonly row: OutboxRow | ReceivedRow }
   | { readonly kind: 'device'; readonly id: string }
 
-const version = 1
+/** 2: branches. */
+const version = 2
+
+const stores = ['documents', 'outbox', 'received', 'meta', 'branches'] as const
 
 /** Opens the database of a store. `onLost` is called when the browser closes it. */
 export function openDatabase(store: string, onLost: () => void): Promise<IDBDatabase> {
@@ -70,8 +86,9 @@ export function openDatabase(store: string, onLost: () => void): Promise<IDBData
     const request = indexedDB.open(`tidewell/${store}`, version)
     request.onupgradeneeded = () => {
       const db = request.result
-      for (const name of ['documents', 'outbox', 'received', 'meta']) db.createObjectStore(name)
-      db.createObjectStore('set_aside', { autoIncrement: true })
+      const isNew = (name: string) => !db.objectStoreNames.contains(name)
+      for (const name of stores) if (isNew(name)) db.createObjectStore(name)
+      if (isNew('set_aside')) db.createObjectStore('set_aside', { autoIncrement: true })
     }
     request.onsuccess = () => {
       const db = request.result
@@ -92,20 +109,56 @@ export function openDatabase(store: string, onLost: () => void): Promise<IDBData
 /** Everything of a document, in one moment. */
 export function load(db: IDBDatabase, document: string): Promise<Stored> {
   return new Promise((resolve, reject) => {
-    const tx = db.transaction(['documents', 'outbox', 'received'], 'readonly')
+    const tx = db.transaction(['documents', 'outbox', 'received', 'branches'], 'readonly')
     const cursor: IDBRequest<{ cursor: Cursor } | undefined> = tx.objectStore('documents').get(document)
     const rows: IDBRequest<OutboxRow[]> = tx.objectStore('outbox').getAll(of(document))
     const updates: IDBRequest<Uint8Array[][]> = tx.objectStore('received').getAll(of(document))
     const keys = tx.objectStore('received').getAllKeys(of(document))
+    const branches = readBranches(tx, of(document))
     tx.oncomplete = () => {
       const received = keys.result.map((key, at) => ({
         key: key as unknown as ReceivedKey,
         updates: updates.result[at] ?? [],
       }))
-      resolve({ cursor: cursor.result?.cursor, received, outbox: rows.result })
+      resolve({ cursor: cursor.result?.cursor, received, outbox: rows.result, branches: branches() })
     }
     tx.onabort = () => reject(storeError(tx.error))
   })
+}
+
+/** All branches of all documents. */
+export function loadBranches(db: IDBDatabase): Promise<readonly StoredBranch[]> {
+  return new Promise((resolve, reject) => {
+    const tx = db.transaction('branches', 'readonly')
+    const branches = readBranches(tx, undefined)
+    tx.oncomplete = () => resolve(branches())
+    tx.onabort = () => reject(storeError(tx.error))
+  })
+}
+
+interface BranchRow {
+  readonly code: Code
+  readonly row: OutboxRow
+}
+
+/** Asks for branches; what it answers tells them when the transaction is complete. */
+function readBranches(tx: IDBTransaction, range: IDBKeyRange | undefined): () => readonly StoredBranch[] {
+  const keys = tx.objectStore('branches').getAllKeys(range)
+  const values: IDBRequest<BranchRow[]> = tx.objectStore('branches').getAll(range)
+  return () => {
+    const found = new Map<string, StoredBranch>()
+    values.result.forEach(({ code, row }, at) => {
+      const [document, id] = keys.result[at] as unknown as readonly [string, string]
+      const before = found.get(id)
+      found.set(id, { document, id, code: before?.code ?? code, rows: [...(before?.rows ?? []), row] })
+    })
+    return [...found.values()].map(branch => ({ ...branch, rows: inOrder(branch.rows) }))
+  }
+}
+
+/** Keys sort by tab; edits are shown in the order of their making. */
+export function inOrder(rows: readonly OutboxRow[]): readonly OutboxRow[] {
+  return [...rows].sort((a, b) => a.made - b.made || a.number - b.number)
 }
 
 /** Documents that have rows in the outbox, and the tabs whose rows they are. */
@@ -142,9 +195,7 @@ export function write(
   durability: 'strict' | 'relaxed',
 ): Promise<void> {
   return new Promise((resolve, reject) => {
-    const tx = db.transaction(['documents', 'outbox', 'received', 'meta', 'set_aside'], 'readwrite', {
-      durability,
-    })
+    const tx = db.transaction([...stores, 'set_aside'], 'readwrite', { durability })
     tx.oncomplete = () => resolve()
     // An error of one request aborts the transaction, and `error` is then told here too.
     tx.onabort = () => reject(storeError(tx.error))
@@ -177,6 +228,17 @@ function make(tx: IDBTransaction, change: Change): void {
       for (const key of change.from) tx.objectStore('received').delete([...key])
       tx.objectStore('received').put([change.update], [...change.key])
       return
+    case 'branched': {
+      const { document, id, code, rows } = change.branch
+      for (const row of rows) {
+        tx.objectStore('branches').put({ code, row }, [document, id, row.tab, row.number])
+        tx.objectStore('outbox').delete([document, row.tab, row.number])
+      }
+      return
+    }
+    case 'branch_ended':
+      tx.objectStore('branches').delete(of(change.document, change.id))
+      return
     case 'set_aside':
       tx.objectStore('set_aside').add({ document: change.document, row: change.row })
       // It promises that everything before it is here: without it the relay is asked for what is missing.
@@ -189,9 +251,9 @@ function make(tx: IDBTransaction, change: Change): void {
   }
 }
 
-/** All keys that begin with a document's name: arrays sort after everything else. */
-function of(document: string): IDBKeyRange {
-  return IDBKeyRange.bound([document], [document, []])
+/** All keys that begin with a document's name, or more: arrays sort after everything else. */
+function of(...beginning: readonly string[]): IDBKeyRange {
+  return IDBKeyRange.bound([...beginning], [...beginning, []])
 }
 
 /** What the browser's error means. */

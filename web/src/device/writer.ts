@@ -5,7 +5,7 @@
 
 import type { Code } from '../code.js'
 import { TidewellError } from '../error.js'
-import { type Change, openDatabase, storeError, write } from './store.js'
+import { type Change, type OutboxRow, openDatabase, storeError, write } from './store.js'
 
 /** How edits are on disk: all of them, not yet, or not at the last try. */
 export type DeviceState = 'saved' | 'saving' | { readonly failed: Code }
@@ -20,6 +20,8 @@ export interface Writer {
   flush(): Promise<void>
   /** Edits of a document that are not on disk. */
   unsaved(document: string): readonly Change[]
+  /** Rows of a document that leave the outbox for a branch, and whose leaving is not on disk. */
+  leaving(document: string): readonly OutboxRow[]
   /** How a document's edits are on disk. */
   state(document: string): DeviceState
   /** Ends; what is there is written first if it can be. */
@@ -84,7 +86,9 @@ export function makeWriter(store: string, open: IDBDatabase, events: WriterEvent
 
   async function writeGroups(taken: readonly (readonly Change[])[]): Promise<void> {
     const changes = taken.flat()
-    const durability = changes.some(change => change.kind === 'edit') ? 'strict' : 'relaxed'
+    // What the relay does not have.
+    const isOwn = changes.some(change => change.kind === 'edit' || change.kind === 'branched')
+    const durability = isOwn ? 'strict' : 'relaxed'
     try {
       await write(await database(), changes, durability)
     } catch (error) {
@@ -126,9 +130,18 @@ export function makeWriter(store: string, open: IDBDatabase, events: WriterEvent
     return groups.flat().filter(change => change.kind === 'edit' && change.document === document)
   }
 
+  function leaving(document: string): readonly OutboxRow[] {
+    return groups
+      .flat()
+      .flatMap(change =>
+        change.kind === 'branched' && change.branch.document === document ? change.branch.rows.slice() : [],
+      )
+  }
+
   return {
     read,
     unsaved,
+    leaving,
     flush,
     push(changes) {
       if (changes.length === 0) return

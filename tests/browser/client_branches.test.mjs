@@ -1,0 +1,207 @@
+// What the relay refuses becomes a branch on the device.
+
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import * as Y from 'yjs'
+
+import { on, openDevice, startPages, storeContent, until } from './client_page.mjs'
+import { openRefuser } from './refuser.mjs'
+import { startRelay, temporaryFolder } from './relay.mjs'
+
+const saved = ({ doc }) => doc.saved('relay')
+const types = ({ doc }, text) => doc.text('notes').insert(doc.text('notes').length, text)
+const listed = async ({ client }) => {
+  const shown = ({ document, code, edits, bytes }) => ({ document, code, edits, hasBytes: bytes > 0 })
+  return (await client.branches.list()).map(shown)
+}
+/** What waiting for the relay fails with. */
+const refusal = ({ doc }) =>
+  doc.saved('relay').then(
+    () => 'saved',
+    error => error.code,
+  )
+
+async function start(t) {
+  const relay = await startRelay(t, { data: await temporaryFolder(t) })
+  const refuser = await openRefuser(t, relay.syncUrl)
+  return { relay, refuser, pages: await startPages(t) }
+}
+
+test('a refused edit becomes a branch, the document goes on without it, and merging sends it', async t => {
+  const { relay, refuser, pages } = await start(t)
+  const page = await pages.page()
+  await openDevice(page, { name: 'a', store: 'a', url: refuser.syncUrl })
+  await openDevice(page, { name: 'b', store: 'b', url: relay.url })
+  await on(page, types, 'kept ')
+  await on(page, saved)
+  await on(page, ({ doc, client }) => {
+    globalThis.shown = 'kept '
+    doc.text('notes').onDelta(delta => {
+      let at = 0
+      for (const { insert, retain, delete: gone } of delta) {
+        const text = globalThis.shown
+        if (insert !== undefined) globalThis.shown = text.slice(0, at) + insert + text.slice(at)
+        if (gone !== undefined) globalThis.shown = text.slice(0, at) + text.slice(at + gone)
+        at += insert?.length ?? retain ?? 0
+      }
+    })
+    globalThis.values = []
+    doc.watch(
+      value => value.notes,
+      notes => globalThis.values.push(notes),
+    )
+    globalThis.branchNews = 0
+    client.branches.onChange(() => {
+      globalThis.branchNews += 1
+    })
+  })
+  refuser.refuse()
+  await on(page, types, 'refused ')
+  assert.equal(await on(page, refusal), 'update_too_large')
+  const branch = { document: 'test/doc', code: 'update_too_large', edits: 1, hasBytes: true }
+  assert.deepEqual(await on(page, listed), [branch])
+  assert.equal(await on(page, ({ doc }) => doc.text('notes').toString()), 'kept ')
+  assert.deepEqual(await page.evaluate(() => [globalThis.shown, globalThis.values.at(-1)]), [
+    'kept ',
+    'kept ',
+  ])
+  assert.ok((await page.evaluate(() => globalThis.branchNews)) > 0)
+  assert.equal(await on(page, ({ doc }) => doc.status.unsent.edits), 0)
+
+  refuser.accept()
+  await on(page, types, 'more')
+  await on(page, saved)
+  await until(page, ({ doc }) => doc.text('notes').toString() === 'kept more', undefined, 'b')
+  assert.equal(await page.evaluate(() => globalThis.shown), 'kept more')
+
+  await page.reload()
+  await openDevice(page, { name: 'a', store: 'a', url: refuser.syncUrl })
+  await openDevice(page, { name: 'b', store: 'b', url: relay.url })
+  assert.deepEqual(await on(page, listed), [branch], 'it survives a reload')
+  assert.deepEqual(await on(page, async ({ client }) => (await client.branches.list())[0].open()), {
+    notes: await on(page, async ({ client }) => (await (await client.branches.list())[0].open()).notes),
+  })
+  const view = await on(page, async ({ client }) => (await (await client.branches.list())[0].open()).notes)
+  assert.ok(['kept refused more', 'kept morerefused '].includes(view), view)
+  assert.equal(
+    await on(page, ({ doc }) => doc.text('notes').toString()),
+    'kept more',
+    'looking changes nothing',
+  )
+
+  const exported = await on(page, async ({ client }) => [
+    ...(await (await client.branches.list())[0].export()),
+  ])
+  const yjs = new Y.Doc()
+  for (const updates of (await storeContent(page, 'a')).received.values) {
+    for (const update of updates) Y.applyUpdate(yjs, Uint8Array.from(update))
+  }
+  assert.equal(yjs.getText('notes').toString(), 'kept more')
+  Y.applyUpdate(yjs, Uint8Array.from(exported))
+  assert.equal(yjs.getText('notes').toString(), view)
+
+  await on(page, async ({ client }) => (await client.branches.list())[0].merge())
+  await on(page, saved)
+  assert.deepEqual(await on(page, listed), [])
+  const merged = await on(page, ({ doc }) => doc.text('notes').toString())
+  assert.ok(['kept refused more', 'kept morerefused '].includes(merged), merged)
+  await until(page, ({ doc }, merged) => doc.text('notes').toString() === merged, merged, 'b')
+  assert.deepEqual((await storeContent(page, 'a')).branches.keys, [])
+  assert.deepEqual(await on(page, ({ errors }) => errors.map(String)), [])
+})
+
+test('of a branch whose first edits the relay has stored, merging sends the others only', async t => {
+  const { relay, refuser, pages } = await start(t)
+  const page = await pages.page()
+  await openDevice(page, { name: 'a', store: 'a', url: refuser.syncUrl })
+  await openDevice(page, { name: 'b', store: 'b', url: relay.url })
+  await until(page, ({ doc }) => doc.status.link === 'live')
+  refuser.refuse(1)
+  await on(page, types, 'stored ')
+  await until(page, ({ doc }) => doc.text('notes').toString() === 'stored ', undefined, 'b')
+  await on(page, types, 'refused ')
+  assert.equal(await on(page, refusal), 'update_too_large')
+  refuser.accept()
+  assert.equal((await on(page, listed))[0].edits, 2)
+  await until(page, ({ doc }) => doc.text('notes').toString() === 'stored ')
+  await on(page, async ({ client }) => (await client.branches.list())[0].merge())
+  await on(page, saved)
+  for (const name of ['a', 'b']) {
+    await until(page, ({ doc }) => doc.text('notes').toString() === 'stored refused ', undefined, name)
+  }
+})
+
+test('what another tab has built on a refused edit joins the branch, and what it has not goes on', async t => {
+  const { relay, refuser, pages } = await start(t)
+  const [first, second] = [await pages.page(), await pages.page()]
+  await openDevice(first, { url: refuser.syncUrl })
+  await openDevice(second, { url: relay.url })
+  await until(first, ({ doc }) => doc.status.link === 'live')
+  await on(first, ({ client }) => client.pause())
+  await on(second, ({ client }) => client.pause())
+  await on(first, types, 'one ')
+  await until(second, ({ doc }) => doc.text('notes').toString() === 'one ')
+  await on(second, types, 'two')
+  await on(second, ({ doc }) => doc.saved('device'))
+  refuser.refuse()
+  await on(first, ({ client }) => client.resume())
+  await until(second, ({ doc }) => doc.text('notes').toString() === '')
+  const edits = async page => (await on(page, listed)).map(branch => branch.edits)
+  while (JSON.stringify(await edits(first)) !== '[2]') await on(second, ({ doc }) => doc.saved('device'))
+  refuser.accept()
+  await on(second, ({ client }) => client.resume())
+  await on(second, ({ doc }) => doc.list('l').push('here'))
+  await until(second, ({ doc }) => doc.status.unsent.edits === 0)
+  await until(first, ({ doc }) => doc.list('l').length === 1)
+  assert.equal(await on(first, ({ doc }) => doc.text('notes').toString()), '')
+
+  // Both at once: it is merged once.
+  for (const page of [first, second]) assert.equal(await on(page, refusal), 'update_too_large', 'told once')
+  const merge = page => on(page, async ({ client }) => (await client.branches.list())[0]?.merge())
+  await Promise.all([merge(first), merge(second)])
+  for (const page of [first, second]) {
+    await on(page, saved)
+    await until(page, ({ doc }) => doc.text('notes').toString() === 'one two')
+    assert.deepEqual(await on(page, listed), [])
+  }
+})
+
+test('a tab that dies while refused edits are being put aside has them in its outbox, and they become a branch then', async t => {
+  const { refuser, pages } = await start(t)
+  const page = await pages.page(() => {
+    // The disk takes no branches before the next page.
+    const { put } = IDBObjectStore.prototype
+    IDBObjectStore.prototype.put = function (...options) {
+      if (this.name === 'branches' && location.hash !== '#well') this.transaction.abort()
+      return put.apply(this, options)
+    }
+  })
+  await openDevice(page, { url: refuser.syncUrl })
+  refuser.refuse()
+  await on(page, types, 'refused')
+  assert.equal(await on(page, refusal), 'update_too_large')
+  assert.equal(
+    await on(page, ({ client }) =>
+      client.branches.list().then(
+        () => 'listed',
+        error => error.code,
+      ),
+    ),
+    'device_failed',
+  )
+  const before = await storeContent(page)
+  assert.deepEqual([before.branches.keys.length, before.outbox.keys.length], [0, 1])
+  await page.goto(`${pages.address}#well`)
+  await page.reload()
+  await openDevice(page, { url: refuser.syncUrl })
+  await until(page, ({ doc }) => doc.text('notes').toString() === '' && doc.status.unsent.edits === 0)
+  assert.deepEqual(
+    (await on(page, listed)).map(branch => branch.edits),
+    [1],
+  )
+  const after = await storeContent(page)
+  assert.deepEqual([after.branches.keys.length, after.outbox.keys.length], [1, 0])
+  await on(page, async ({ client }) => (await client.branches.list())[0].drop())
+  assert.deepEqual(await on(page, listed), [])
+  assert.deepEqual((await storeContent(page)).branches.keys, [])
+})

@@ -1,0 +1,176 @@
+// The branches of a client, as the application holds them.
+
+import { mergeNow, updateOf } from './branching.js'
+import type { Code } from './code.js'
+import type { StoredBranch } from './device/store.js'
+import type { Doc, DocValue } from './doc.js'
+import { call, type Engine } from './engine.js'
+import { errorFrom, TidewellError } from './error.js'
+import { isTrap } from './wasm.js'
+
+/** Edits of one document that the relay refused, with those that build on them. They stay on this device. */
+export interface Branch {
+  readonly id: string
+  /** The document's name. */
+  readonly document: string
+  /** Why the relay refused. */
+  readonly code: Code
+  /** Edits (transactions), bytes, and when the oldest was made, in milliseconds since 1970. */
+  readonly edits: number
+  readonly bytes: number
+  readonly since: number
+  /** The document as this device has it, with the branch's edits, as a plain value to be read. Fails with `closed`. */
+  open(): Promise<DocValue>
+  /** A Yjs update (v1) with the branch's edits: applied to the document, it makes the branch's content. */
+  export(): Promise<Uint8Array>
+  /**
+   * Makes the edits again as new ones of this device, in the same places, without what the relay has of them; the branch
+   * is gone then. Text, list elements and deletions are all kept; of an entry of a map, or what this device has counted in
+   * a counter, that was set anew meanwhile, one value remains. Waits while offline. Fails with `update_incomplete` when they build on something that is gone, with
+   * `aborted` or `closed`; the branch stays then. When the relay refuses them again, they become a branch again.
+   */
+  merge(options?: { readonly signal?: AbortSignal }): Promise<void>
+  /** Throws the edits away. */
+  drop(): Promise<void>
+}
+
+/** All branches on this device. */
+export interface Branches {
+  /** The branches of all documents, the oldest first. */
+  list(): Promise<readonly Branch[]>
+  /** Calls when there are other branches than before. Ends with what it answers. */
+  onChange(callback: () => void): () => void
+}
+
+/** What is needed of the client. */
+export interface DocKeeper {
+  /** Opens a document for a while, without the application. */
+  open(name: string): Promise<Doc>
+  /** Closes it, unless the application has opened it meanwhile. */
+  close(name: string, doc: Doc): Promise<void>
+}
+
+/** Makes the object that applications hold. */
+export function makeBranches(engine: Engine, keeper: DocKeeper): Branches {
+  return {
+    async list() {
+      if (engine.isClosed) throw new TidewellError('closed')
+      const found = await storedBranches(engine)
+      return found.map(stored => makeBranch(engine, keeper, stored)).sort((a, b) => a.since - b.since)
+    },
+    onChange(callback) {
+      const listener = () => callback()
+      engine.branchListeners.add(listener)
+      return () => engine.branchListeners.delete(listener)
+    },
+  }
+}
+
+/** What is on its way to the disk is there. Fails as the disk does. */
+async function storedBranches(engine: Engine): Promise<readonly StoredBranch[]> {
+  await engine.device.flush()
+  return engine.device.branches()
+}
+
+function makeBranch(engine: Engine, keeper: DocKeeper, stored: StoredBranch): Branch {
+  const { id, document, code, rows } = stored
+  return {
+    id,
+    document,
+    code,
+    edits: rows.reduce((sum, row) => sum + row.edits, 0),
+    bytes: rows.reduce((sum, row) => sum + row.update.length, 0),
+    since: rows[0]?.made ?? 0,
+    async open() {
+      if (engine.isClosed) throw new TidewellError('closed')
+      await engine.device.flush()
+      const { received, outbox } = await engine.device.load(document)
+      return readValue(engine, stored, [
+        ...received.flatMap(row => row.updates.slice()),
+        ...outbox.map(updateOf),
+      ])
+    },
+    export: async () => call(engine, () => engine.wasm.branch_update(rows.map(updateOf))),
+    merge: ({ signal } = {}) => merge(engine, keeper, stored, signal),
+    async drop() {
+      if (engine.isClosed) throw new TidewellError('closed')
+      engine.device.push([{ kind: 'branch_ended', document, id }])
+      await engine.device.flush()
+    },
+  }
+}
+
+/** A client of its own, which never connects, has the document for as long as it is read. */
+function readValue(engine: Engine, branch: StoredBranch, updates: readonly Uint8Array[]): DocValue {
+  return call(engine, () => {
+    const core = new engine.wasm.Core()
+    try {
+      const { id } = core.add(branch.document, 0, '', [...updates, ...branch.rows.map(updateOf)], undefined)
+      for (const [root, kind] of engine.replicas.get(branch.document)?.root ?? [])
+        core.declare(id, root, kind)
+      return core.value(id)
+    } catch (error) {
+      throw isTrap(error) ? error : errorFrom(error)
+    } finally {
+      core.free()
+    }
+  })
+}
+
+/** One tab at a time: whoever comes second finds the branch gone. */
+async function merge(
+  engine: Engine,
+  keeper: DocKeeper,
+  branch: StoredBranch,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const ending = new AbortController()
+  const stop = () => ending.abort()
+  if (signal?.aborted === true) throw new TidewellError('aborted', undefined, signal.reason)
+  signal?.addEventListener('abort', stop, { once: true })
+  try {
+    await new Promise<void>((held, reject) => {
+      ending.signal.addEventListener('abort', () => reject(new TidewellError('aborted')), { once: true })
+      engine.tabs.hold(`branch/${branch.id}`, held, ending.signal)
+    })
+    const here = (await storedBranches(engine)).find(({ id }) => id === branch.id)
+    if (here === undefined) return
+    const doc = await keeper.open(branch.document)
+    try {
+      await mergeWhenCurrent(engine, here, ending.signal)
+      await doc.saved('device')
+    } finally {
+      await keeper.close(branch.document, doc)
+    }
+  } finally {
+    signal?.removeEventListener('abort', stop)
+    ending.abort()
+  }
+}
+
+/** Merges once everything is here that the relay has. */
+function mergeWhenCurrent(engine: Engine, branch: StoredBranch, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const replica = engine.replicas.get(branch.document)
+    if (replica === undefined) return reject(new TidewellError('closed'))
+    const end = (finish: () => void) => {
+      replica.retries.delete(attempt)
+      finish()
+    }
+    const attempt = () => {
+      // Merging has effects that call it again.
+      if (!replica.retries.delete(attempt)) return
+      try {
+        if (mergeNow(engine, replica, branch)) end(resolve)
+        else replica.retries.add(attempt)
+      } catch (error) {
+        end(() => reject(error))
+      }
+    }
+    replica.retries.add(attempt)
+    signal.addEventListener('abort', () => end(() => reject(new TidewellError('aborted'))), { once: true })
+    const { signal: closing } = replica.ending
+    closing.addEventListener('abort', () => end(() => reject(new TidewellError('closed'))), { once: true })
+    attempt()
+  })
+}

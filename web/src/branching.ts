@@ -1,0 +1,187 @@
+// Local branches: what the relay refuses leaves the outbox, and the document goes on without it.
+//
+// The rows are put aside in one transaction. Until it is complete they are in the outbox, and a tab that dies before has
+// them refused again at the next start.
+
+import type { Code } from './code.js'
+import type { OutboxRow, Stored, StoredBranch } from './device/store.js'
+import {
+  call,
+  type Engine,
+  flush,
+  holdUntilOnDisk,
+  refresh,
+  report,
+  settle,
+  startRecovery,
+  tell,
+} from './engine.js'
+import {
+  addToCore,
+  randomClientId,
+  restoreWatches,
+  rowName,
+  takeInto,
+  toBeLoaded,
+  withUnsaved,
+} from './loading.js'
+import type { Replica } from './replica.js'
+import { isTrap } from './wasm.js'
+
+/**
+ * Puts aside what cannot enter the document at the relay any more, and loads the document without it: all of this tab's
+ * outbox when the relay has refused some of it with `code`; without one, what builds on branches that another tab has made.
+ */
+export function branchOff(engine: Engine, replica: Replica, code: Code | undefined): void {
+  if (replica.id < 0) {
+    replica.hasMissedBranch = true
+    return
+  }
+  if (replica.branching !== undefined) {
+    // The other tab's branch is there when this one is looked at.
+    if (code === undefined) replica.branching.then(() => branchOff(engine, replica, undefined))
+    return
+  }
+  // What other tabs tell from now on may not be in what is loaded.
+  replica.early ??= []
+  replica.branching = putAside(engine, replica, code)
+    .catch((error: unknown) => report(engine, error))
+    .finally(() => {
+      replica.branching = undefined
+      const early = replica.early ?? []
+      replica.early = undefined
+      if (engine.isClosed || replica.ending.signal.aborted) return
+      for (const update of early) call(engine, core => core.sibling(replica.id, update))
+      settle(engine)
+      refresh(engine, replica)
+    })
+    .catch((error: unknown) => report(engine, error))
+}
+
+async function putAside(engine: Engine, replica: Replica, code: Code | undefined): Promise<void> {
+  const stored = await loadAll(engine, replica)
+  if (engine.isClosed || replica.ending.signal.aborted) return
+  // Edits of this moment build on the others.
+  flush(engine, replica)
+  if (engine.recovery !== undefined) return putAside(engine, replica, code)
+  const own = [...replica.rows.values()]
+  const branches =
+    code === undefined
+      ? joining(engine, stored.branches, own)
+      : [{ document: replica.name, id: crypto.randomUUID(), code, rows: own }]
+  const aside = new Set(branches.flatMap(branch => branch.rows.map(rowName)))
+  engine.device.push(branches.map(branch => ({ kind: 'branched', branch })))
+  // In the new replica nothing is left of what they wait for.
+  const reason = code ?? branches[0]?.code
+  const tellWaiting = reason === undefined ? () => undefined : refuseWaiting(replica, reason)
+
+  const outbox = stored.outbox.filter(row => !aside.has(rowName(row)))
+  const refused = [...stored.branches, ...branches].flatMap(branch => branch.rows.slice())
+  const late = new Set(dependents(engine, refused, outbox))
+  replaceReplica(
+    engine,
+    replica,
+    // Rows of other tabs that build on it: their tabs put them aside.
+    { ...stored, outbox: outbox.filter(row => !late.has(row)) },
+    own.filter(row => !aside.has(rowName(row))),
+  )
+  tellWaiting()
+}
+
+/** Nobody waits any more; what it answers tells those who did. If there are none, the next who asks is told. */
+function refuseWaiting(replica: Replica, reason: Code): () => void {
+  const waiting = [...replica.waiters]
+  replica.waiters.clear()
+  if (waiting.length === 0) replica.unheard = reason
+  return () => {
+    for (const waiter of waiting) waiter.fail(reason)
+  }
+}
+
+/** All that is on disk, once what is known here is too. */
+async function loadAll(engine: Engine, replica: Replica): Promise<Stored> {
+  for (;;) {
+    const generation = engine.generation
+    // Told in the status; what is on disk belongs together all the same, and the relay sends the rest again.
+    await engine.device.flush().catch(() => undefined)
+    const stored = await withUnsaved(engine.device, replica)
+    if (engine.recovery !== undefined) await engine.recovery
+    if (generation === engine.generation) return stored
+  }
+}
+
+/** What of this tab's rows belongs to which branch. */
+function joining(
+  engine: Engine,
+  branches: readonly StoredBranch[],
+  own: readonly OutboxRow[],
+): readonly StoredBranch[] {
+  return branches
+    .map(branch => ({ ...branch, rows: dependents(engine, branch.rows, own) }))
+    .filter(branch => branch.rows.length > 0)
+}
+
+/** Those of `rows` that build on `refused`. */
+function dependents(
+  engine: Engine,
+  refused: readonly OutboxRow[],
+  rows: readonly OutboxRow[],
+): readonly OutboxRow[] {
+  if (refused.length === 0 || rows.length === 0) return []
+  const found = call(engine, () => engine.wasm.dependents(refused.map(updateOf), rows.map(updateOf)))
+  return [...found].flatMap(at => rows[at] ?? [])
+}
+
+/** The rows' updates, as the module takes them. */
+export function updateOf(row: OutboxRow): Uint8Array {
+  return row.update
+}
+
+/** Loads the document anew, under another client ID, with `own` as its outbox. */
+function replaceReplica(engine: Engine, replica: Replica, stored: Stored, own: readonly OutboxRow[]): void {
+  try {
+    call(engine, core => core.remove(replica.id))
+    addToCore(engine, replica, stored)
+    replica.rows = new Map()
+    takeInto(engine, engine.core, replica, own)
+    restoreWatches(engine, replica)
+    settle(engine)
+  } catch (error) {
+    if (!isTrap(error)) throw error
+    replica.id = toBeLoaded
+    startRecovery(engine, error)
+  }
+}
+
+/** Makes a branch's edits anew; answers false when that must wait for the relay. Fails when it cannot be done. */
+export function mergeNow(engine: Engine, replica: Replica, branch: StoredBranch): boolean {
+  if (replica.branching !== undefined || engine.recovery !== undefined) return false
+  flush(engine, replica)
+  const edits = branch.rows.reduce((sum, row) => sum + row.edits, 0)
+  try {
+    call(engine, core =>
+      core.merge_branch(replica.id, branch.rows.map(updateOf), randomClientId(), edits, Date.now()),
+    )
+  } catch (error) {
+    if (isWaiting(error)) return false
+    throw error
+  }
+  // With the edits in one transaction: a branch that was merged is not there to be merged again.
+  engine.device.push([{ kind: 'branch_ended', document: branch.document, id: branch.id }])
+  // The relay hears of them when the disk does: what it has and this device does not know of would be made once more.
+  holdUntilOnDisk(engine)
+  settle(engine)
+  return true
+}
+
+function isWaiting(error: unknown): boolean {
+  const code = (error as { readonly code?: unknown }).code
+  return code === 'disconnected' || code === 'recovered'
+}
+
+/** Branches are there that were not, or the other way round. */
+export function tellBranches(engine: Engine): void {
+  engine.tasks.push(...engine.branchListeners)
+  // In memory this is said while rows are being put aside.
+  queueMicrotask(() => tell(engine))
+}
