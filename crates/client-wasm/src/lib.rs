@@ -65,7 +65,7 @@ pub fn branch_update(rows: Vec<js_sys::Uint8Array>) -> Result<Vec<u8>, JsValue> 
 #[wasm_bindgen]
 #[must_use]
 pub fn dependents(refused: Vec<js_sys::Uint8Array>, rows: Vec<js_sys::Uint8Array>) -> Vec<u32> {
-    branch::dependents(&to_updates(&refused), &to_updates(&rows)).into_iter().map(|at| at as u32).collect()
+    branch::dependents(&to_updates(&refused), &to_updates(&rows))
 }
 
 fn to_updates(rows: &[js_sys::Uint8Array]) -> Vec<Bytes> {

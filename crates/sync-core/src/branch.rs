@@ -6,6 +6,7 @@
 //! Rules BR1 to BR4 of `docs/protocol.md`.
 
 use crate::admission::Admitted;
+use crate::client_map::ClientMap;
 use crate::code::Code;
 use crate::lib0::{Reader, write_uint};
 use crate::limits::{CLIENT_ID_END, UPDATE_BYTES_MAX};
@@ -14,33 +15,33 @@ use crate::update::{
     rename_struct, write_delete_ranges, write_section_head,
 };
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-/// Which of `rows` build on `refused`, directly or on each other. What cannot be read builds on nothing.
-pub fn dependents(refused: &[Bytes], rows: &[Bytes]) -> BTreeSet<usize> {
+/// Which of `rows` build on `refused`, directly or on each other: their places, in order. What cannot be read builds on
+/// nothing.
+pub fn dependents(refused: &[Bytes], rows: &[Bytes]) -> Vec<u32> {
     let mut gone = Units::default();
     for update in refused {
         gone.add(update);
     }
-    let mut found = BTreeSet::new();
+    let mut found = vec![false; rows.len()];
     loop {
-        let before = found.len();
-        for (at, row) in rows.iter().enumerate() {
-            if !found.contains(&at) && gone.is_built_on_by(row).unwrap_or(false) {
+        let mut is_last = true;
+        for (found, row) in found.iter_mut().zip(rows) {
+            if !*found && gone.is_built_on_by(row).unwrap_or(false) {
                 gone.add(row);
-                found.insert(at);
+                (*found, is_last) = (true, false);
             }
         }
-        if found.len() == before {
-            return found;
+        if is_last {
+            return (0..).zip(found).filter_map(|(at, found)| found.then_some(at)).collect();
         }
     }
 }
 
 /// Units that some updates bring, by their makers.
 #[derive(Default)]
-struct Units(BTreeMap<u64, Ranges>);
+struct Units(ClientMap<Ranges>);
 
 impl Units {
     fn add(&mut self, update: &Bytes) {
@@ -52,19 +53,20 @@ impl Units {
                 let Ok(read) = read_struct(&mut reader, clock) else { return };
                 clock = read.end();
                 if !matches!(read.kind, StructKind::Skip) {
-                    self.0.entry(section.client).or_default().extend(&Ranges::one(read.clock, read.end()));
+                    let units = self.0.get_or_insert_with(section.client, Ranges::default);
+                    units.extend(&Ranges::one(read.clock, read.end()));
                 }
             }
         }
     }
 
     fn contains(&self, id: Id) -> bool {
-        self.0.get(&id.client).is_some_and(|ranges| ranges.contains(id.clock))
+        self.0.get(id.client).is_some_and(|ranges| ranges.contains(id.clock))
     }
 
     fn overlaps(&self, client: u64, range: Range<u32>) -> bool {
         let range = Ranges::one(range.start, range.end);
-        self.0.get(&client).is_some_and(|ranges| range.without(ranges) != range)
+        self.0.get(client).is_some_and(|ranges| range.without(ranges) != range)
     }
 
     /// True when `update` repeats a unit, follows one in its maker's clock, lies beside or in one, or deletes one.
@@ -145,22 +147,22 @@ pub fn as_one_update(rows: &[Bytes]) -> Result<Bytes, Code> {
 
 /// New names for the units of a branch: another client ID for each of its makers, whose clock begins with the first
 /// unit that is not known.
-struct Renamed(BTreeMap<u64, (u64, u32)>);
+struct Renamed(ClientMap<(u64, u32)>);
 
 impl Renamed {
     fn new(rows: &[Bytes], known: &Admitted, first_client: u64) -> Result<Self, InvalidUpdate> {
-        let mut makers = BTreeMap::new();
+        let mut makers = ClientMap::default();
         for row in rows {
             for section in Scan::new(row)?.sections {
                 let next = (first_client + makers.len() as u64) % CLIENT_ID_END;
-                makers.entry(section.client).or_insert((next, known.clock(section.client)));
+                makers.get_or_insert_with(section.client, || (next, known.clock(section.client)));
             }
         }
         Ok(Renamed(makers))
     }
 
     fn id(&self, id: Id) -> Id {
-        match self.0.get(&id.client) {
+        match self.0.get(id.client) {
             Some((client, first)) if id.clock >= *first => Id { client: *client, clock: id.clock - first },
             _ => id,
         }
@@ -190,7 +192,7 @@ impl Renamed {
 
     /// What is known keeps its name, so a range may have two.
     fn deleted(&self, (client, start, end): (u64, u32, u32)) -> [(u64, u32, u32); 2] {
-        let Some((new, first)) = self.0.get(&client) else { return [(client, start, end), (client, 0, 0)] };
+        let Some((new, first)) = self.0.get(client) else { return [(client, start, end), (client, 0, 0)] };
         let (known, rest) = (end.min(*first), start.max(*first));
         [(client, start, known), (*new, rest - first, end.max(rest) - first)]
     }

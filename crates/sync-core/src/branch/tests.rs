@@ -148,7 +148,7 @@ fn br3_what_builds_on_a_refused_edit_is_found_and_nothing_else() {
     });
     let deletes = rows(&mut further).remove(0);
     let all = [deletes, elsewhere, sibling, own_next];
-    assert_eq!(dependents(&[refused], &all), BTreeSet::from([0, 2, 3]));
+    assert_eq!(dependents(&[refused], &all), [0, 2, 3]);
 }
 
 /// Open at a relay that has no commits.
