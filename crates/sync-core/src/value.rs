@@ -5,7 +5,7 @@ use crate::path::Kind;
 use std::collections::HashMap;
 use yrs::branch::BranchPtr;
 use yrs::types::TypeRef;
-use yrs::{Any, Array, ArrayRef, GetString, Map, MapRef, Out, ReadTxn, TextRef};
+use yrs::{Any, Array, ArrayRef, GetString, Map, MapRef, Out, ReadTxn, TextRef, XmlFragment, XmlOut};
 
 /// What a shared type is: what it was made as, or for a root type of which only content is known, what its
 /// content says. `None` when it is empty, or of a kind that only Yjs editors use.
@@ -55,10 +55,24 @@ pub fn plain(out: &Out, tx: &impl ReadTxn) -> Any {
             Some(Kind::Map) => plain_map(&MapRef::from(branch), tx),
             None => Any::Null,
         },
-        (Out::YXmlElement(shared), _) => Any::from(shared.get_string(tx)),
-        (Out::YXmlFragment(shared), _) => Any::from(shared.get_string(tx)),
-        (Out::YXmlText(shared), _) => Any::from(shared.get_string(tx)),
-        _ => Any::Null,
+        (out, _) => match XmlOut::try_from(out.clone()) {
+            Ok(node) => {
+                let mut text = String::new();
+                push_text(&mut text, &node, tx);
+                Any::from(text)
+            }
+            Err(_) => Any::Null,
+        },
+    }
+}
+
+/// The text of an XML node, without tags, attributes and formats: yrs's own rendering of those would be 3.5 kB of the npm
+/// package (2026-11).
+fn push_text(text: &mut String, node: &XmlOut, tx: &impl ReadTxn) {
+    match node {
+        XmlOut::Text(shared) => text.push_str(&AsRef::<TextRef>::as_ref(shared).get_string(tx)),
+        XmlOut::Element(shared) => shared.children(tx).for_each(|child| push_text(text, &child, tx)),
+        XmlOut::Fragment(shared) => shared.children(tx).for_each(|child| push_text(text, &child, tx)),
     }
 }
 
@@ -83,4 +97,25 @@ pub fn document(tx: &impl ReadTxn) -> HashMap<String, Any> {
         .map(|(name, root)| (name.to_owned(), plain(&root, tx)))
         .filter(|(_, value)| *value != Any::Null)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use yrs::{Doc, Text, Transact, WriteTxn, XmlElementPrelim, XmlTextPrelim};
+
+    #[test]
+    fn xml_that_an_editor_made_is_its_text() {
+        let doc = Doc::new();
+        let mut transaction = doc.transact_mut();
+        let root = transaction.get_or_insert_xml_fragment("x");
+        let paragraph = root.push_back(&mut transaction, XmlElementPrelim::empty("p"));
+        let bold = yrs::types::Attrs::from([("bold".into(), true.into())]);
+        let text = paragraph.push_back(&mut transaction, XmlTextPrelim::new("a "));
+        text.insert_with_attributes(&mut transaction, 2, "paragraph", bold);
+        root.push_back(&mut transaction, XmlTextPrelim::new(", and more"));
+        let fragment = Out::YXmlFragment(root);
+        assert_eq!(plain(&fragment, &transaction), Any::from("a paragraph, and more"));
+        assert_eq!(plain(&Out::YXmlElement(paragraph), &transaction), Any::from("a paragraph"));
+    }
 }
