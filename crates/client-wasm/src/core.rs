@@ -126,6 +126,11 @@ impl Core {
         self.client.connected(token, now_ms as u64);
     }
 
+    /// Another token takes the place of the connection's.
+    pub fn refresh(&mut self, token: String, now_ms: f64) {
+        self.client.refresh(token, now_ms as u64);
+    }
+
     /// The connection is gone.
     pub fn disconnected(&mut self) {
         self.client.disconnected();

@@ -8,6 +8,7 @@
 //! - `['changed', document]`
 //! - `['status', document]`
 //! - `['delta', document, watch, operations]`
+//! - `['token']`
 //! - `['close', code | undefined]`
 
 use js_sys::{Array, Object, Reflect, Uint8Array};
@@ -41,6 +42,7 @@ pub(crate) fn to_js(effect: Effect) -> JsValue {
         Effect::Branch(id, code) => Array::of3(&word("branch"), &document(id), &word(code.name())),
         Effect::Changed(id) => Array::of2(&word("changed"), &document(id)),
         Effect::Status(id) => Array::of2(&word("status"), &document(id)),
+        Effect::Token => Array::of1(&word("token")),
         Effect::Close(code) => {
             let code = code.map_or(JsValue::UNDEFINED, |code| word(code.name()));
             Array::of2(&word("close"), &code)

@@ -336,6 +336,8 @@ impl Actor {
             }
             Effect::Branch(id, code) => self.begin_branch(id, code),
             Effect::Status(id) => self.tell_status(id),
+            // There is but the one in the options.
+            Effect::Token => {}
             Effect::Close(code) => self.lost(code),
         }
     }

@@ -159,7 +159,7 @@ impl Device {
                 Effect::Close(Some(code)) | Effect::Branch(_, code) => {
                     return Err(self.refused(&code.to_string()));
                 }
-                Effect::Changed(_) | Effect::Status(_) | Effect::Close(None) => {}
+                Effect::Changed(_) | Effect::Status(_) | Effect::Token | Effect::Close(None) => {}
             }
         }
         Ok(acknowledged)

@@ -139,7 +139,9 @@ pub fn made_anew(rows: &[Bytes], known: &Admitted, first_client: u64) -> Result<
 
 /// One update with what all of `rows` bring, under the names that they have, for those who have what they build on.
 pub fn as_one_update(rows: &[Bytes]) -> Result<Bytes, Code> {
-    merge(rows).map_err(|error| match error {
+    // As a list of references, with which the outbox is merged too: another one would be compiled once more.
+    let rows: Vec<&Bytes> = rows.iter().collect();
+    merge(rows.iter().copied()).map_err(|error| match error {
         MergeError::Invalid(invalid) => invalid.code(),
         MergeError::Gap => Code::UpdateIncomplete,
     })

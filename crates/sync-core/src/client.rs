@@ -8,6 +8,7 @@ use crate::document_map::DocumentMap;
 use crate::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::protocol::{self, ClientMessage, Reassembly, RelayMessage};
 use crate::replica::{Link, Persist, Replica, ReplicaEffect};
+use crate::token::{expires_ms, refresh_after_ms};
 use bytes::Bytes;
 
 /// Names an open replica of this client; it is also its channel on every connection.
@@ -27,6 +28,8 @@ pub enum Effect {
     Changed(ReplicaId),
     /// A document's status changed.
     Status(ReplicaId),
+    /// Ask the application for another token, and have it with [`Client::refresh`].
+    Token,
     /// Close the connection, for this reason; `None` when nothing is wrong.
     Close(Option<Code>),
 }
@@ -40,6 +43,9 @@ pub const LOST_AFTER_MS: u64 = 10_000;
 
 /// How long a document that was refused for a transient reason waits before it is opened again.
 pub const REOPEN_AFTER_MS: u64 = 5_000;
+
+/// How long a client waits for the token that it has asked for before it asks again.
+pub const TOKEN_AFTER_MS: u64 = 5_000;
 
 /// Shortest and longest bound of the wait before a connection is tried again, in milliseconds.
 const BACKOFF_MS: std::ops::RangeInclusive<u64> = 250..=30_000;
@@ -71,6 +77,12 @@ pub struct Client {
     connection: Connection,
     reassembly: Reassembly,
     lineage: Option<u64>,
+    /// What the relay was shown last.
+    token: String,
+    /// When another token is to be asked for.
+    token_ms: Option<u64>,
+    /// The relay's clock at the welcome, and this device's: devices' clocks are wrong more often.
+    welcome_ms: (u64, u64),
     /// Messages of this turn.
     outgoing: Vec<u8>,
     heard_ms: u64,
@@ -100,6 +112,9 @@ impl Client {
             connection: Connection::None,
             reassembly: Reassembly::default(),
             lineage: None,
+            token: String::new(),
+            token_ms: None,
+            welcome_ms: (0, 0),
             outgoing: Vec::new(),
             heard_ms: 0,
             asked_ms: None,
@@ -184,9 +199,33 @@ impl Client {
         self.connection = Connection::Greeting;
         self.reassembly = Reassembly::default();
         (self.heard_ms, self.asked_ms) = (now_ms, None);
+        (self.token, self.token_ms) = (token.clone(), None);
         self.say(&ClientMessage::Hello { version: protocol::VERSION, token });
         let lineage = self.lineage;
         self.for_each(|replica| replica.connected(lineage));
+    }
+
+    /// The application has another token: it takes the place of the connection's, and what was forbidden is tried
+    /// again. Without a connection nothing is done; the next one is made with a token of its own.
+    pub fn refresh(&mut self, token: String, now_ms: u64) {
+        if !self.is_live() {
+            return;
+        }
+        self.token = token.clone();
+        self.plan_refresh(now_ms);
+        self.say(&ClientMessage::Refresh { token });
+        let lineage = self.lineage;
+        self.for_each(|replica| replica.token_changed(lineage));
+    }
+
+    fn plan_refresh(&mut self, now_ms: u64) {
+        let (relay_ms, welcome_ms) = self.welcome_ms;
+        let relay_now_ms = relay_ms.saturating_add(now_ms.saturating_sub(welcome_ms));
+        self.token_ms = expires_ms(&self.token).map(|expires_ms| {
+            let life_ms = expires_ms.saturating_sub(relay_now_ms);
+            // A token that has no time left is not asked for as fast as it comes.
+            now_ms.saturating_add(refresh_after_ms(&self.token, life_ms).max(1_000))
+        });
     }
 
     /// The connection is gone.
@@ -215,10 +254,12 @@ impl Client {
 
     fn message(&mut self, message: RelayMessage, now_ms: u64) -> Result<(), Code> {
         match message {
-            RelayMessage::Welcome { lineage, frame_bytes_max, .. } => {
+            RelayMessage::Welcome { lineage, time_ms, frame_bytes_max, .. } => {
                 let frame_bytes_max = usize::try_from(frame_bytes_max).unwrap_or(FRAME_BYTES_MAX);
                 self.connection = Connection::Live { frame_bytes_max: frame_bytes_max.min(FRAME_BYTES_MAX) };
                 self.lineage = Some(lineage);
+                self.welcome_ms = (time_ms, now_ms);
+                self.plan_refresh(now_ms);
                 self.for_each(|replica| replica.welcomed(lineage));
             }
             RelayMessage::Opened { channel, access, epoch, sequence, resume } => {
@@ -269,6 +310,10 @@ impl Client {
                 self.say(&ClientMessage::Ping { nonce: 0 });
             }
             _ => {}
+        }
+        if self.is_live() && self.token_ms.is_some_and(|at| at <= now_ms) {
+            self.token_ms = Some(now_ms.saturating_add(TOKEN_AFTER_MS));
+            self.effects.push(Effect::Token);
         }
         if self.reopen_ms.is_some_and(|at| at <= now_ms) {
             self.reopen_ms = None;

@@ -24,6 +24,7 @@ pub mod protocol;
 pub mod replica;
 pub mod room;
 pub mod state_vector;
+pub mod token;
 pub mod update;
 pub mod value;
 pub mod y_protocol;

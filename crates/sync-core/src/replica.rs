@@ -499,6 +499,15 @@ impl Replica {
         self.effects.push(ReplicaEffect::Send(ClientMessage::Open { channel, document, position }));
     }
 
+    /// The connection has another token: a document that was forbidden is opened again.
+    pub fn token_changed(&mut self, lineage: Option<u64>) {
+        if self.link == Link::Refused(Code::Forbidden) {
+            self.effects.push(ReplicaEffect::Send(ClientMessage::Close { channel: self.channel }));
+            self.set_link(Link::Closed);
+            self.connected(lineage);
+        }
+    }
+
     /// The relay's history has a name, which the welcome tells.
     pub fn welcomed(&mut self, lineage: u64) {
         self.lineage = lineage;

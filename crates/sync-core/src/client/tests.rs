@@ -92,3 +92,86 @@ fn fr3_what_is_sent_together_is_no_larger_than_the_largest_message() {
     }
     assert_eq!(pushes, 2);
 }
+
+/// A JWT that expires at this second since 1970.
+fn token(expires_s: u64) -> String {
+    let signs = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut claims = String::new();
+    for part in format!("{{\"exp\":{expires_s}}}").as_bytes().chunks(3) {
+        let bits = part
+            .iter()
+            .chain([0; 2].iter())
+            .take(3)
+            .fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte));
+        claims.extend((0..=part.len()).map(|at| char::from(signs[bits >> (18 - 6 * at) & 63])));
+    }
+    format!("e30.{claims}.")
+}
+
+fn welcome(time_ms: u64) -> Bytes {
+    let mut out = Vec::new();
+    RelayMessage::Welcome { lineage: 1, time_ms, frame_bytes_max: 1 << 20, update_bytes_max: 1 << 20 }
+        .write(&mut out);
+    out.into()
+}
+
+fn said(client: &mut Client) -> Vec<ClientMessage> {
+    let frames = client.drain().into_iter().filter_map(|effect| match effect {
+        Effect::Send(frame) => Some(frame),
+        _ => None,
+    });
+    frames.flat_map(|frame| ClientMessage::read_all(&frame).unwrap()).collect()
+}
+
+#[test]
+fn tc2_a_token_is_asked_for_before_it_expires_by_the_clock_of_the_relay_and_again_until_there_is_one() {
+    let mut client = Client::new();
+    // This device's clock is an hour behind.
+    let (now_ms, relay_ms) = (1_000_000, 4_600_000);
+    client.connected(token(relay_ms / 1000 + 100), now_ms);
+    client.frame(welcome(relay_ms), now_ms);
+    client.drain();
+    let asked_ms = (now_ms..now_ms + 100_000).step_by(1000).find(|now_ms| {
+        client.heard_ms = *now_ms;
+        client.tick(*now_ms);
+        client.drain().contains(&Effect::Token)
+    });
+    let asked_ms = asked_ms.unwrap();
+    assert!((now_ms + 50_000..=now_ms + 71_000).contains(&asked_ms), "{asked_ms}");
+    client.tick(asked_ms + TOKEN_AFTER_MS - 1);
+    assert_eq!(client.drain(), [], "asked once");
+    client.tick(asked_ms + TOKEN_AFTER_MS);
+    assert_eq!(client.drain(), [Effect::Token]);
+    let other = token(relay_ms / 1000 + 1_000);
+    client.refresh(other.clone(), asked_ms + TOKEN_AFTER_MS);
+    assert_eq!(said(&mut client), [ClientMessage::Refresh { token: other }]);
+    client.tick(asked_ms + 15_000);
+    assert_eq!(client.drain(), [], "the new one lives for longer");
+    client.disconnected();
+    client.refresh(token(9_999_999), asked_ms);
+    assert_eq!(client.drain(), [], "without a connection there is nobody to show it to");
+}
+
+#[test]
+fn tc3_what_was_forbidden_is_opened_again_behind_the_new_token() {
+    let mut client = Client::new();
+    client.connected(String::new(), 0);
+    client.frame(welcome(0), 0);
+    for channel in 0..2 {
+        client.add(Replica::new(DocumentName::parse(&format!("a/{channel}")).unwrap(), channel, 1));
+    }
+    let mut refused = Vec::new();
+    RelayMessage::Refused { channel: 1, number: 0, code: Code::Forbidden }.write(&mut refused);
+    client.frame(refused.into(), 0);
+    assert_eq!(client.replica(ReplicaId(1)).unwrap().link(), Link::Refused(Code::Forbidden));
+    client.drain();
+    client.refresh("other".to_owned(), 0);
+    assert!(matches!(
+        said(&mut client).as_slice(),
+        [
+            ClientMessage::Refresh { .. },
+            ClientMessage::Close { channel: 1 },
+            ClientMessage::Open { channel: 1, .. }
+        ]
+    ));
+}
