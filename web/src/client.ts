@@ -6,7 +6,7 @@ import { type Connection, keepConnection, type SocketConstructor } from './conne
 import { openDevice, type StorageChoice } from './device/device.js'
 import type { Change } from './device/store.js'
 import { type Doc, makeDoc } from './doc.js'
-import { act, type Engine, flush, readStatus, refresh, report } from './engine.js'
+import { act, type Engine, flush, isAboutToken, readStatus, refresh, report } from './engine.js'
 import { errorFrom, TidewellError } from './error.js'
 import { leftBehind } from './left_behind.js'
 import { askSiblings, loadReplica, recover, watchTab } from './loading.js'
@@ -18,6 +18,12 @@ import { type Wasm, wasmGeneration } from './wasm.js'
 export interface OpenOptions {
   /** The relay, as `wss://`, `ws://`, `https://` or `http://`. Default: none; everything stays on this device. */
   readonly url?: string
+  /**
+   * Yields the token that the relay is shown: called before each connection, and before the token expires. When it fails
+   * it is called again as connections are, with growing waits, and `onError` hears of it: it asks a server, which may not
+   * be there. When it yields no token, the documents' link is refused with `invalid_token`. Default: no token.
+   */
+  readonly auth?: () => string | Promise<string>
   /** Keeps stores of one page's origin apart. Default: `default`. */
   readonly store?: string
   /** `indexeddb` fails without it, `auto` then takes memory. Default: `auto`. */
@@ -97,6 +103,8 @@ export async function openClient(wasm: Wasm, options: OpenOptions): Promise<Clie
     core: new wasm.Core(),
     generation: wasmGeneration(),
     recover,
+    auth: options.auth === undefined ? undefined : askFor(options.auth),
+    isRefreshing: false,
     branchOff,
     branchListeners: new Set(),
     tasks: [],
@@ -127,8 +135,18 @@ function socketUrl(url: string): string {
 
 function connect(engine: Engine, url: string, Socket: SocketConstructor): Connection {
   return keepConnection(url, Socket, {
-    opened: () => act(engine, core => core.connected('', Date.now())),
-    frame: bytes => act(engine, core => core.frame(bytes, Date.now())),
+    token: engine.auth,
+    noToken(error) {
+      report(engine, error)
+      if (error instanceof TidewellError && isAboutToken(error.code)) engine.connection?.refuse(error.code)
+    },
+    opened: token => act(engine, core => core.connected(token, Date.now())),
+    frame(bytes) {
+      act(engine, core => {
+        core.frame(bytes, Date.now())
+        if (core.is_live()) engine.connection?.welcomed()
+      })
+    },
     lost() {
       act(engine, core => core.disconnected())
       // Without the relay the tabs have only each other.
@@ -138,6 +156,15 @@ function connect(engine: Engine, url: string, Socket: SocketConstructor): Connec
     impossible: error => report(engine, new TidewellError('disconnected', 'no socket can be made', error)),
     wait: attempt => Math.max(engine.wasm.backoff_ms(attempt, Math.random()), returnMs(engine) - Date.now()),
   })
+}
+
+/** What `auth` throws is a rejection, and what it yields a token or an error. */
+function askFor(auth: () => string | Promise<string>): () => Promise<string> {
+  return async () => {
+    const token: unknown = await auth()
+    if (typeof token === 'string' && token !== '') return token
+    throw new TidewellError('invalid_token', 'auth yielded no token')
+  }
 }
 
 function returnMs(engine: Engine): number {

@@ -1,9 +1,15 @@
 // The one socket of a client: opened, kept, and opened again. What is said on it the core decides.
 
+import type { Code } from './code.js'
+
 /** What a connection needs of its client. */
 export interface ConnectionEvents {
-  /** The socket is open: the core greets. */
-  readonly opened: () => void
+  /** Asked for the token of each connection, before it is made; none when the relay needs none. */
+  readonly token: (() => Promise<string>) | undefined
+  /** There is no token: the attempt has failed. */
+  readonly noToken: (error: unknown) => void
+  /** The socket is open: the core greets with the token. */
+  readonly opened: (token: string) => void
   readonly frame: (bytes: Uint8Array) => void
   /** The socket is gone, or the attempt failed. */
   readonly lost: () => void
@@ -27,6 +33,12 @@ export interface Connection {
   holdUntil(done: Promise<unknown>): void
   /** Ends the socket; it comes back after the wait. */
   drop(): void
+  /** The relay lets nobody in, for this reason: the next attempt waits for long. */
+  refuse(code: Code): void
+  /** Why the relay let nobody in at the last attempt. */
+  refusal(): Code | undefined
+  /** The relay has said welcome. */
+  welcomed(): void
   /** The relay has answered: the next wait is the shortest again. */
   succeeded(): void
   pause(): void
@@ -40,6 +52,12 @@ const subprotocol = 'tidewell.v1'
 /** How long a socket may take to open, in milliseconds. Browsers themselves wait for minutes. */
 const connectMsMax = 10_000
 
+/**
+ * Shortest wait after the relay has refused who this is, in milliseconds; as much again is random. Another token may be
+ * better, but what was refused for good is not asked about every moment.
+ */
+const refusedMs = 30_000
+
 /** What is used of a WebSocket. */
 export type SocketConstructor = new (url: string, protocol: string) => WebSocket
 
@@ -52,13 +70,36 @@ export function keepConnection(url: string, Socket: SocketConstructor, events: C
   let timer: ReturnType<typeof setTimeout> | undefined
   let isPaused = false
   let isClosed = false
+  let isAsking = false
+  let refused: Code | undefined
   let holds = 0
   let held: Uint8Array<ArrayBuffer>[] = []
 
   function connect(): void {
     clearTimeout(timer)
     timer = undefined
-    if (socket !== undefined || isPaused || isClosed) return
+    if (socket !== undefined || isPaused || isClosed || isAsking) return
+    if (events.token === undefined) {
+      openSocket('')
+      return
+    }
+    isAsking = true
+    events.token().then(
+      token => {
+        isAsking = false
+        if (!isPaused && !isClosed) openSocket(token)
+      },
+      (error: unknown) => {
+        isAsking = false
+        events.noToken(error)
+        if (!isPaused && !isClosed) wait()
+        events.changed()
+      },
+    )
+    events.changed()
+  }
+
+  function openSocket(token: string): void {
     let mine: WebSocket
     try {
       mine = new Socket(url, subprotocol)
@@ -74,7 +115,7 @@ export function keepConnection(url: string, Socket: SocketConstructor, events: C
       clearTimeout(timer)
       timer = undefined
       isOpen = true
-      events.opened()
+      events.opened(token)
       events.changed()
     }
     mine.onmessage = (event: MessageEvent<unknown>) => {
@@ -98,7 +139,8 @@ export function keepConnection(url: string, Socket: SocketConstructor, events: C
 
   function wait(): void {
     clearTimeout(timer)
-    timer = setTimeout(connect, events.wait(attempt))
+    const ms = refused === undefined ? events.wait(attempt) : refusedMs * (1 + Math.random())
+    timer = setTimeout(connect, ms)
     attempt += 1
   }
 
@@ -112,7 +154,7 @@ export function keepConnection(url: string, Socket: SocketConstructor, events: C
 
   /** The network or the person is back: waits as after a first loss, unless the relay has asked for longer. */
   function hurry(): void {
-    if (socket !== undefined || timer === undefined) return
+    if (socket !== undefined || timer === undefined || refused !== undefined) return
     attempt = 0
     wait()
   }
@@ -126,7 +168,7 @@ export function keepConnection(url: string, Socket: SocketConstructor, events: C
   timer = setTimeout(connect, 0)
 
   return {
-    state: () => (isOpen ? 'open' : socket !== undefined ? 'connecting' : 'offline'),
+    state: () => (isOpen ? 'open' : socket !== undefined || isAsking ? 'connecting' : 'offline'),
     send(frame) {
       // The module's bytes are copies of their own, never shared.
       const bytes = frame as Uint8Array<ArrayBuffer>
@@ -146,6 +188,14 @@ export function keepConnection(url: string, Socket: SocketConstructor, events: C
       done.then(release, release)
     },
     drop,
+    refuse(code) {
+      refused = code
+      drop()
+    },
+    refusal: () => refused,
+    welcomed() {
+      refused = undefined
+    },
     succeeded() {
       attempt = 0
     },

@@ -19,6 +19,7 @@ export type Effect =
   | readonly ['changed', document: number]
   | readonly ['status', document: number]
   | readonly ['delta', document: number, watch: number, operations: readonly DeltaOperation[]]
+  | readonly ['token']
   | readonly ['close', code: Code | undefined]
 
 /** What the module tells of a document's place at the relay. */

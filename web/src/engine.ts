@@ -30,6 +30,10 @@ export interface Engine {
   generation: number
   /** What to run when the module fails. */
   recover: (engine: Engine, failure: unknown) => Promise<void>
+  /** The application's source of tokens. */
+  readonly auth: (() => Promise<string>) | undefined
+  /** A new token has been asked for. */
+  isRefreshing: boolean
   /** What to run when the relay refuses edits: this tab's with a code, another tab's without. */
   branchOff: (engine: Engine, replica: Replica, code: Code | undefined) => void
   /** Who hears that there are other branches than before. */
@@ -197,6 +201,10 @@ function carryOut(
     engine.connection?.send(effect[1])
     return
   }
+  if (effect[0] === 'token') {
+    refreshToken(engine)
+    return
+  }
   if (effect[0] === 'close') {
     closeConnection(engine, effect[1])
     return
@@ -247,7 +255,26 @@ function carryOut(
 
 function closeConnection(engine: Engine, code: Code | undefined): void {
   if (code !== undefined) report(engine, new TidewellError(code, 'the connection ended'))
-  engine.connection?.drop()
+  if (code !== undefined && isAboutToken(code)) engine.connection?.refuse(code)
+  else engine.connection?.drop()
+}
+
+/** True for refusals of who this is, which no other attempt with the same token can change. */
+export function isAboutToken(code: Code): boolean {
+  return code === 'invalid_token' || code === 'token_revoked' || code === 'forbidden'
+}
+
+/** Shows the relay another token before the one that it has seen expires. When there is none, the core asks again. */
+function refreshToken(engine: Engine): void {
+  if (engine.auth === undefined || engine.isRefreshing) return
+  engine.isRefreshing = true
+  engine
+    .auth()
+    .then(token => act(engine, core => core.refresh(token, Date.now())))
+    .catch((error: unknown) => report(engine, error))
+    .finally(() => {
+      engine.isRefreshing = false
+    })
 }
 
 /** Stores what came from the relay, and with it how far this device's knowledge goes. */
@@ -358,6 +385,8 @@ function readCoreStatus(engine: Engine, replica: Replica): void {
 function linkOf(engine: Engine, replica: Replica): Status['link'] {
   const [link, code] = replica.coreStatus
   if (link === 'refused' && code !== undefined) return { refused: code }
+  const refusal = engine.connection?.refusal()
+  if (refusal !== undefined) return { refused: refusal }
   if (link === 'live') return 'live'
   return engine.connection === undefined || engine.connection.state() === 'offline' ? 'offline' : 'connecting'
 }

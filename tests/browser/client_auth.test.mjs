@@ -1,0 +1,140 @@
+// Tokens: the client shows what the application's callback yields.
+
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { join } from 'node:path'
+import test from 'node:test'
+import { promisify } from 'node:util'
+
+import { on, startPages, until } from './client_page.mjs'
+import { programPath } from './programs.mjs'
+import { startRelay, temporaryFolder } from './relay.mjs'
+
+const run = promisify(execFile)
+
+/** A relay with keys, a page whose `mint` makes tokens, and which counts sockets. */
+async function start(t) {
+  const folder = await temporaryFolder(t)
+  const keys = join(folder, 'keys.json')
+  const { stdout } = await run(programPath('tidewell'), ['token', 'key', '--keys', keys, '--kind', 'hmac'])
+  assert.ok(stdout.length > 0)
+  const relay = await startRelay(t, { data: await temporaryFolder(t), keys })
+  const page = await (await startPages(t)).page(() => {
+    globalThis.sockets = []
+    const Socket = WebSocket
+    globalThis.WebSocket = class extends Socket {
+      constructor(...options) {
+        super(...options)
+        globalThis.sockets.push(options[0])
+      }
+    }
+  })
+  const mint = async (access, life) => {
+    const options = ['token', 'mint', '--keys', keys, '--subject', 'ada', '--for', life]
+    const made = await run(programPath('tidewell'), [...options, '--document', `${access}:test/doc`])
+    return made.stdout.trim()
+  }
+  await page.exposeFunction('mint', mint)
+  return { relay, page }
+}
+
+/** Opens a client whose `auth` is this function's text; it counts its calls in `globalThis.asked`. */
+function openWith(page, relay, auth) {
+  return page.evaluate(
+    async ({ url, auth }) => {
+      const { open } = await import('/dist/index.js')
+      globalThis.asked = 0
+      const errors = []
+      const links = []
+      const client = await open({
+        url,
+        onError: error => errors.push(error.code ?? error.message),
+        auth: () => {
+          globalThis.asked += 1
+          return new Function(`return (${auth})`)()(globalThis.asked)
+        },
+      })
+      const doc = await client.doc('test/doc')
+      doc.onStatus(({ link }) => links.push(link))
+      globalThis.devices = { a: { client, doc, errors, links } }
+    },
+    { url: relay.url, auth: auth.toString() },
+  )
+}
+
+const counts = page => page.evaluate(() => [globalThis.asked, globalThis.sockets.length])
+
+test('a token is shown to the relay, never in a URL, and replaced on the same connection before it expires', async t => {
+  const { relay, page } = await start(t)
+  await openWith(page, relay, asked => globalThis.mint('write', asked < 3 ? '12s' : '1h'))
+  await on(page, ({ doc }) => {
+    doc.text('notes').insert(0, 'with a token')
+    return doc.saved('relay')
+  })
+  // Two tokens have come to their last part since: the first is not good any more.
+  await page.waitForFunction(() => globalThis.asked === 3)
+  await on(page, ({ doc }) => {
+    doc.text('notes').insert(0, 'still ')
+    return doc.saved('relay')
+  })
+  assert.deepEqual(await counts(page), [3, 1])
+  assert.deepEqual(await on(page, ({ errors }) => errors), [])
+  const [url] = await page.evaluate(() => globalThis.sockets)
+  assert.equal(new URL(url).search, '')
+})
+
+test('an auth that fails is called again and reported, and then the connection is made', async t => {
+  const { relay, page } = await start(t)
+  await openWith(page, relay, asked => {
+    if (asked === 1) throw new Error('thrown')
+    return asked === 2 ? Promise.reject(new Error('rejected')) : globalThis.mint('write', '1h')
+  })
+  await until(page, ({ doc }) => doc.status.link === 'live')
+  assert.deepEqual(await on(page, ({ errors }) => errors), ['thrown', 'rejected'])
+  assert.deepEqual(await counts(page), [3, 1])
+})
+
+for (const [what, auth] of [
+  ['a token that the relay does not accept', () => 'e30.e30.e30'],
+  ['an auth that yields no token', () => undefined],
+]) {
+  test(`${what} is told in the status and not tried again every moment`, async t => {
+    const { relay, page } = await start(t)
+    await page.clock.install()
+    await openWith(page, relay, auth)
+    await page.clock.runFor(10)
+    await until(page, ({ doc }) => doc.status.link.refused === 'invalid_token')
+    assert.ok((await on(page, ({ errors }) => errors)).includes('invalid_token'))
+    const before = await counts(page)
+    await page.clock.runFor(25_000)
+    await page.evaluate(() => globalThis.dispatchEvent(new Event('online')))
+    await page.clock.runFor(4_000)
+    assert.deepEqual(await counts(page), before)
+    await page.clock.runFor(40_000)
+    await page.waitForFunction(before => globalThis.asked > before, before[0])
+  })
+}
+
+test('what is edited without the right to is refused with forbidden, becomes a branch, and can be merged with another token', async t => {
+  const { relay, page } = await start(t)
+  await openWith(page, relay, asked => globalThis.mint(asked === 1 ? 'read' : 'write', '1h'))
+  await until(page, ({ doc }) => doc.status.link === 'live')
+  const code = await on(page, ({ doc }) => {
+    doc.text('notes').insert(0, 'mine')
+    return doc.saved('relay').catch(error => error.code)
+  })
+  assert.equal(code, 'forbidden')
+  assert.deepEqual(
+    await on(page, async ({ client }) => (await client.branches.list()).map(branch => branch.code)),
+    ['forbidden'],
+  )
+  assert.equal(await on(page, ({ doc }) => doc.text('notes').toString()), '')
+  await on(page, async ({ client, doc }) => {
+    client.pause()
+    client.resume()
+    const [branch] = await client.branches.list()
+    await branch.merge()
+    await doc.saved('relay')
+  })
+  assert.equal(await on(page, ({ doc }) => doc.text('notes').toString()), 'mine')
+})
