@@ -25,12 +25,10 @@ export const help = {
   awareness_too_large: 'An awareness message is too large or has too many entries.',
   invalid_state_vector: 'A state vector could not be decoded.',
   invalid_awareness: 'An awareness message could not be decoded.',
-  forbidden:
-    'The token does not grant this for this document. What was edited is kept on the device; ask for a token that does.',
+  forbidden: 'The token does not grant this. Edits are kept on the device; ask for a token that does.',
   invalid_token:
-    'The relay cannot accept the token: it is missing, malformed, not yet valid, for another audience, or not signed with a key that the relay knows.',
-  token_revoked:
-    "The token was revoked by the relay's administrator. Only one that is issued anew is accepted.",
+    'The token is missing, malformed, not yet valid, for another relay, or signed with an unknown key.',
+  token_revoked: 'The token was revoked. Only one that is issued anew is accepted.',
   invalid_options: 'An option has a value that cannot be used; the message names it.',
   invalid_value:
     'A value cannot be stored in a document (undefined, a function, a symbol, a cycle, or nesting deeper than 64).',
@@ -49,8 +47,7 @@ export const help = {
     'The relay could not load this document from its store. Nothing was changed; its operator has been told.',
   disconnected: 'There is no connection to the relay. Edits are kept on this device and sent later.',
   token_expired: 'The token has expired. The client asks for a new one and comes back by itself.',
-  kicked:
-    "The relay's administrator ended this connection. The client comes back by itself, as far as its token allows.",
+  kicked: "The relay's administrator ended this connection. The client comes back by itself.",
   device_failed:
     "The browser aborted a write to this device's store. It is tried again; the edits are still in memory.",
   device_full: "The browser's storage quota is used up. Free some space; the edits are still in memory.",

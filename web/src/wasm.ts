@@ -1,6 +1,17 @@
 // The WebAssembly module: instantiated at the first use, once for each page, and never at import.
 
-import init, * as glue from './generated/tidewell.js'
+import init, {
+  __wbg_reset_state,
+  backoff_ms,
+  branch_update,
+  Core as CoreClass,
+  compact,
+  dependents,
+  version,
+} from './generated/tidewell.js'
+
+// By name: with the whole namespace, what nobody calls would be in every application's bundle.
+const glue = { Core: CoreClass, backoff_ms, branch_update, compact, dependents, version }
 
 /** Where the module comes from: compiled, as bytes, as a response, or as the address of `tidewell/wasm`. */
 export type WasmSource = WebAssembly.Module | BufferSource | Response | URL | string
@@ -9,7 +20,7 @@ export type WasmSource = WebAssembly.Module | BufferSource | Response | URL | st
 export type Wasm = typeof glue
 
 /** The core of one client. */
-export type Core = glue.Core
+export type Core = CoreClass
 
 let loading: Promise<Wasm> | undefined
 
@@ -40,7 +51,7 @@ export function wasmGeneration(): number {
 export function replaceWasm(failed: number): void {
   if (failed !== generation) return
   generation += 1
-  glue.__wbg_reset_state()
+  __wbg_reset_state()
 }
 
 /** True when the module has failed so that nothing in it can be trusted: a trap or its stack's end. */

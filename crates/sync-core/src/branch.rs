@@ -17,23 +17,24 @@ use crate::update::{
 use bytes::Bytes;
 use std::ops::Range;
 
-/// Which of `rows` build on `refused`, directly or on each other. What cannot be read builds on nothing.
-pub fn dependents(refused: &[Bytes], rows: &[Bytes]) -> Vec<usize> {
+/// Which of `rows` build on `refused`, directly or on each other: their places, in order. What cannot be read builds on
+/// nothing.
+pub fn dependents(refused: &[Bytes], rows: &[Bytes]) -> Vec<u32> {
     let mut gone = Units::default();
     for update in refused {
         gone.add(update);
     }
-    let mut is_found = vec![false; rows.len()];
+    let mut found = vec![false; rows.len()];
     loop {
-        let mut has_grown = false;
-        for (at, row) in rows.iter().enumerate() {
-            if !is_found[at] && gone.is_built_on_by(row).unwrap_or(false) {
+        let mut is_last = true;
+        for (found, row) in found.iter_mut().zip(rows) {
+            if !*found && gone.is_built_on_by(row).unwrap_or(false) {
                 gone.add(row);
-                (is_found[at], has_grown) = (true, true);
+                (*found, is_last) = (true, false);
             }
         }
-        if !has_grown {
-            return (0..rows.len()).filter(|at| is_found[*at]).collect();
+        if is_last {
+            return (0..).zip(found).filter_map(|(at, found)| found.then_some(at)).collect();
         }
     }
 }
@@ -52,8 +53,8 @@ impl Units {
                 let Ok(read) = read_struct(&mut reader, clock) else { return };
                 clock = read.end();
                 if !matches!(read.kind, StructKind::Skip) {
-                    let ranges = self.0.get_or_insert_with(section.client, Ranges::default);
-                    ranges.extend(&Ranges::one(read.clock, read.end()));
+                    let units = self.0.get_or_insert_with(section.client, Ranges::default);
+                    units.extend(&Ranges::one(read.clock, read.end()));
                 }
             }
         }
@@ -138,7 +139,9 @@ pub fn made_anew(rows: &[Bytes], known: &Admitted, first_client: u64) -> Result<
 
 /// One update with what all of `rows` bring, under the names that they have, for those who have what they build on.
 pub fn as_one_update(rows: &[Bytes]) -> Result<Bytes, Code> {
-    merge(rows).map_err(|error| match error {
+    // As a list of references, with which the outbox is merged too: another one would be compiled once more.
+    let rows: Vec<&Bytes> = rows.iter().collect();
+    merge(rows.iter().copied()).map_err(|error| match error {
         MergeError::Invalid(invalid) => invalid.code(),
         MergeError::Gap => Code::UpdateIncomplete,
     })
