@@ -61,7 +61,7 @@ test('64 arrays inside each other, the largest bigint and all other plain values
     deep: deep(63),
     big: 2n ** 63n - 1n,
     small: -(2n ** 63n),
-    numbers: [0, -1, 1.5, 2 ** 53 - 1, -(2 ** 53) + 1, 1e300],
+    numbers: [0, -0, -1, 1.5, 2 ** 53 - 1, -(2 ** 53) + 1, 1e300],
     bytes: new Uint8Array([0, 255]),
     text: 'ü 🌊 \0',
     nothing: null,

@@ -74,7 +74,7 @@ fn change_from_js(part: &JsValue) -> Result<TextChange, Code> {
     match (insert.is_undefined(), retain.is_undefined(), delete.is_undefined()) {
         (false, true, true) => match insert.as_string() {
             Some(text) => Ok(TextChange::Insert(text, formats()?)),
-            None => Ok(TextChange::Embed(from_js(insert)?, formats()?)),
+            None => Ok(TextChange::Embed(from_js(&insert)?, formats()?)),
         },
         (true, false, true) => Ok(TextChange::Retain(length(&retain)?, formats()?)),
         (true, true, false) => Ok(TextChange::Delete(length(&delete)?)),

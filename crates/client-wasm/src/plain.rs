@@ -1,9 +1,7 @@
 //! Plain values across the boundary. Numbers that JavaScript cannot hold are `bigint` both ways.
 
 use js_sys::{Array, JsString, Object, Reflect, Uint8Array};
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 use tidewell_sync_core::code::Code;
 use tidewell_sync_core::draft::NewValue;
@@ -15,73 +13,45 @@ use yrs::{Any, Number};
 /// Largest whole number that a JavaScript number holds exactly.
 const SAFE_MAX: u64 = (1 << 53) - 1;
 
-/// A plain value on its way in.
-struct Plain(Any);
-
-impl<'de> Deserialize<'de> for Plain {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(PlainVisitor)
+/// Reads a plain value. The package has looked through it before: it has no cycles and is not nested too deeply.
+pub(crate) fn from_js(value: &JsValue) -> Result<Any, Code> {
+    if value.is_null() || value.is_undefined() {
+        return Ok(Any::Null);
     }
+    if let Some(value) = value.as_bool() {
+        return Ok(Any::Bool(value));
+    }
+    if let Some(number) = value.as_f64() {
+        let is_whole = number.fract() == 0.0 && number.abs() <= SAFE_MAX as f64 && !is_negative_zero(number);
+        return Ok(Any::Number(if is_whole { Number::Int(number as i64) } else { Number::Float(number) }));
+    }
+    if let Some(text) = value.as_string() {
+        return Ok(Any::String(text.into()));
+    }
+    if value.is_bigint() {
+        return i64::try_from(value.clone())
+            .map(|value| Any::Number(Number::Int(value)))
+            .map_err(|_| Code::InvalidValue);
+    }
+    if let Some(values) = value.dyn_ref::<Array>() {
+        let values: Vec<Any> = values.iter().map(|value| from_js(&value)).collect::<Result<_, _>>()?;
+        return Ok(Any::Array(values.into()));
+    }
+    if let Some(bytes) = value.dyn_ref::<Uint8Array>() {
+        return Ok(Any::Buffer(bytes.to_vec().into()));
+    }
+    let object: &Object = value.dyn_ref().ok_or(Code::InvalidValue)?;
+    let mut entries = HashMap::new();
+    for entry in Object::entries(object).iter() {
+        let entry: &Array = entry.unchecked_ref();
+        let key = entry.get(0).as_string().ok_or(Code::InvalidValue)?;
+        entries.insert(key, from_js(&entry.get(1))?);
+    }
+    Ok(Any::from(entries))
 }
 
-struct PlainVisitor;
-
-impl<'de> Visitor<'de> for PlainVisitor {
-    type Value = Plain;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a plain value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Plain, E> {
-        Ok(Plain(Any::Null))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Plain, E> {
-        Ok(Plain(Any::Bool(value)))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Plain, E> {
-        Ok(Plain(Any::Number(Number::Int(value))))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Plain, E> {
-        i64::try_from(value).map_err(E::custom).and_then(|value| self.visit_i64(value))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Plain, E> {
-        Ok(Plain(Any::Number(Number::Float(value))))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Plain, E> {
-        Ok(Plain(Any::String(value.into())))
-    }
-
-    fn visit_bytes<E>(self, value: &[u8]) -> Result<Plain, E> {
-        Ok(Plain(Any::Buffer(value.into())))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Plain, A::Error> {
-        let mut values = Vec::new();
-        while let Some(Plain(value)) = seq.next_element()? {
-            values.push(value);
-        }
-        Ok(Plain(Any::Array(values.into())))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Plain, A::Error> {
-        let mut entries = HashMap::new();
-        while let Some((key, Plain(value))) = map.next_entry::<String, Plain>()? {
-            entries.insert(key, value);
-        }
-        Ok(Plain(Any::from(entries)))
-    }
-}
-
-/// Reads a plain value.
-pub(crate) fn from_js(value: JsValue) -> Result<Any, Code> {
-    let Plain(value) = serde_wasm_bindgen::from_value(value).map_err(|_| Code::InvalidValue)?;
-    Ok(value)
+fn is_negative_zero(number: f64) -> bool {
+    number == 0.0 && number.is_sign_negative()
 }
 
 /// Reads formats: an object, or nothing.
@@ -89,7 +59,7 @@ pub(crate) fn formats_from_js(value: JsValue) -> Result<Option<Attrs>, Code> {
     if value.is_undefined() || value.is_null() {
         return Ok(None);
     }
-    match from_js(value)? {
+    match from_js(&value)? {
         Any::Map(entries) => {
             Ok(Some(entries.iter().map(|(key, value)| (key.as_str().into(), value.clone())).collect()))
         }
@@ -104,7 +74,7 @@ pub(crate) fn new_value_from_js(value: &JsValue) -> Result<NewValue, Code> {
     let content = pair.get(1);
     let list = || content.dyn_ref::<Array>().ok_or(Code::InvalidValue);
     match pair.get(0).as_f64() {
-        Some(0.0) => Ok(NewValue::Plain(from_js(content)?)),
+        Some(0.0) => Ok(NewValue::Plain(from_js(&content)?)),
         Some(1.0) => Ok(NewValue::Text(content.as_string().ok_or(Code::InvalidValue)?)),
         Some(2.0) => {
             let values = list()?.iter().map(|value| new_value_from_js(&value)).collect::<Result<_, _>>()?;
