@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "everything here is test code")]
 
+pub mod device;
+#[cfg(target_os = "linux")]
+pub mod disk;
 pub mod operation;
 pub mod proxy;
 pub mod raw;

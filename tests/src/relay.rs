@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -30,10 +31,20 @@ impl Relay {
 
     /// The same, with further arguments.
     pub async fn start_with(data: &Path, arguments: &[&str]) -> anyhow::Result<Relay> {
+        Relay::start_in(data, arguments, &[]).await
+    }
+
+    /// The same, with further variables in its environment.
+    pub async fn start_in(
+        data: &Path,
+        arguments: &[&str],
+        variables: &[(&str, OsString)],
+    ) -> anyhow::Result<Relay> {
         let mut process = Command::new(binary("tidewell-server", "tidewell")?)
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
             .args(arguments)
+            .envs(variables.iter().cloned())
             .env("TIDEWELL_LOG", std::env::var("TIDEWELL_LOG").unwrap_or_else(|_| "warn".into()))
             .stdout(Stdio::piped())
             .kill_on_drop(true)

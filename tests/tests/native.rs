@@ -4,20 +4,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are tests")]
 
 use rand::Rng;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::Path;
-use std::process::Stdio;
 use tidewell_client::yrs::updates::decoder::Decode;
 use tidewell_client::yrs::{Doc, GetString, ReadTxn, Transact, Update};
 use tidewell_client::{Client, Code, Connection, Document, Options, Store};
 use tidewell_sync_core::document_name::DocumentName;
 use tidewell_sync_core::limits::UPDATE_BYTES_MAX;
+use tidewell_tests::device::{Device, insert};
 use tidewell_tests::proxy::{Fault, Proxy};
 use tidewell_tests::raw::fetch;
-use tidewell_tests::relay::{PATIENCE, Relay, binary};
+use tidewell_tests::relay::{PATIENCE, Relay};
 use tidewell_tests::seed::{amount, generator, seed};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 const NAME: &str = "acme/list/42";
@@ -283,57 +281,6 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A device: a native client in a process of its own.
-struct Device {
-    process: Child,
-    requests: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
-}
-
-impl Device {
-    async fn start(url: &str, directory: &Path) -> Device {
-        let mut process = Command::new(binary("tidewell-tests", "native-peer").unwrap())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let requests = process.stdin.take().unwrap();
-        let answers = BufReader::new(process.stdout.take().unwrap()).lines();
-        let mut device = Device { process, requests, answers };
-        device.ask(json!({ "do": "open", "url": url, "document": NAME, "directory": directory })).await;
-        device
-    }
-
-    async fn say(&mut self, id: u64, mut request: Value) {
-        request["id"] = id.into();
-        request["peer"] = "device".into();
-        self.requests.write_all(format!("{request}\n").as_bytes()).await.unwrap();
-    }
-
-    /// The next answer, and to which request.
-    async fn answer(&mut self) -> (u64, Value) {
-        let line = timeout(PATIENCE, self.answers.next_line()).await.expect("an answer").unwrap();
-        let answer: Value = serde_json::from_str(&line.expect("the device lives")).unwrap();
-        assert_eq!(answer.get("error"), None);
-        (answer["id"].as_u64().unwrap(), answer["value"].clone())
-    }
-
-    async fn ask(&mut self, request: Value) -> Value {
-        self.say(0, request).await;
-        self.answer().await.1
-    }
-
-    async fn text(&mut self) -> String {
-        let dump = self.ask(json!({ "do": "dump" })).await;
-        dump["text"].as_array().unwrap().iter().map(|part| part["insert"].as_str().unwrap()).collect()
-    }
-}
-
-fn insert(token: &str) -> Value {
-    json!({ "do": "edit", "operations": [{ "op": "insert", "at": 0.0, "text": token }] })
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_device_saved_survives_kill_9_of_the_device_and_reaches_the_relay() {
     let (seed, kills) = (seed(), amount("TIDEWELL_DEVICE_KILLS", 20));
@@ -346,7 +293,7 @@ async fn what_was_device_saved_survives_kill_9_of_the_device_and_reaches_the_rel
     for kill in 0..kills {
         // Sometimes it can reach the relay, sometimes not.
         lead(&proxy, random.random::<bool>().then_some(&relay));
-        let mut device = Device::start(&url, directory.path()).await;
+        let mut device = Device::start(&url, NAME, directory.path()).await;
         let text = device.text().await;
         let lost: Vec<&String> = saved.iter().filter(|token| text.matches(*token).count() != 1).collect();
         assert!(lost.is_empty(), "seed {seed}, kill {kill}: {lost:?} not once in {text}");
@@ -366,10 +313,10 @@ async fn what_was_device_saved_survives_kill_9_of_the_device_and_reaches_the_rel
         for _ in 0..random.random_range(0..2) {
             device.say(100, json!({ "do": "saved_device" })).await;
         }
-        device.process.kill().await.unwrap();
+        device.kill().await;
     }
     lead(&proxy, Some(&relay));
-    let mut device = Device::start(&url, directory.path()).await;
+    let mut device = Device::start(&url, NAME, directory.path()).await;
     device.ask(json!({ "do": "saved_relay" })).await;
     assert_eq!(device.ask(json!({ "do": "unsent" })).await, 0);
     let text = fetch(relay.address(), &name()).await.unwrap().text().unwrap();

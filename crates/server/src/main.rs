@@ -78,6 +78,9 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
+        // Before anybody can know that it runs: an end that is asked for is always one in good order.
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
         let relay = tidewell_server::Prepared::new(&options)?;
         let listener = tokio::net::TcpListener::bind(options.listen)
             .await
@@ -95,8 +98,6 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
                 tracing::warn!("whoever can connect reads and changes everything: there are no keys")
             }
         }
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
         let shutdown = async move {
             tokio::select! {
                 _ = terminate.recv() => {}

@@ -76,13 +76,23 @@ pub(crate) struct Store {
     settling: Option<Settling>,
 }
 
+fn is_half_written(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_READONLY_ROLLBACK)
+}
+
 impl Store {
     /// Opens the store of a data directory, or makes it with `new_lineage` as the name of its history.
     pub(crate) fn open(directory: &DataDirectory, new_lineage: u64) -> Result<Self, OpenError> {
         let path = directory.store_path();
         if path.exists() {
             // A look without a pen first: what is not ours or too new stays as it is, to the byte.
-            schema::check(&open_read_only(&path)?)?;
+            match schema::check(&open_read_only(&path)?) {
+                // The power failed while the store was made: SQLite has to undo the half of it.
+                Err(OpenError::Sqlite(error)) if is_half_written(&error) => {}
+                checked => {
+                    checked?;
+                }
+            }
         }
         let mut connection = Connection::open(&path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
