@@ -173,17 +173,18 @@ for (const [number, code] of [
   [410, 'document_reset'],
   [411, 'update_incomplete'],
 ]) {
-  test(`an edit that the relay refuses with ${code} fails saved(relay) with it, shows in the status, and is kept`, async t => {
+  test(`an edit that the relay refuses with ${code} fails saved(relay) with it, and is kept as a branch`, async t => {
     const page = await editOnce(t, (channel, edit) => [REFUSED, channel, edit, ...uint(number)])
     const seen = await on(page, async ({ doc, client }) => {
       const failed = await doc.saved('relay').catch(error => error.code)
-      const again = await doc.saved('relay').catch(error => error.code)
-      const { link, unsent } = doc.status
+      const branches = (await client.branches.list()).map(branch => [branch.code, branch.edits])
+      const { unsent } = doc.status
       await client.close()
-      return { failed, again, link, edits: unsent.edits }
+      return { failed, branches, edits: unsent.edits }
     })
-    assert.deepEqual(seen, { failed: code, again: code, link: { refused: code }, edits: 1 })
-    assert.equal((await storeContent(page)).outbox.keys.length, 1)
+    assert.deepEqual(seen, { failed: code, branches: [[code, 1]], edits: 0 })
+    const { branches, outbox } = await storeContent(page)
+    assert.deepEqual([branches.keys.length, outbox.keys.length], [1, 0])
   })
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn from_js(value: &JsValue) -> Result<Any, Code> {
     if let Some(bytes) = value.dyn_ref::<Uint8Array>() {
         return Ok(Any::Buffer(bytes.to_vec().into()));
     }
-    let object: &Object = value.dyn_ref().ok_or(Code::InvalidValue)?;
+    let object: &Object = value.dyn_ref().filter(|_| !value.is_function()).ok_or(Code::InvalidValue)?;
     let mut entries = HashMap::new();
     for entry in Object::entries(object).iter() {
         let entry: &Array = entry.unchecked_ref();

@@ -154,6 +154,8 @@ pub struct Replica {
     touched: Option<HashSet<BranchID>>,
     /// Where this device types.
     pub(crate) typing: Typing,
+    /// Why a push was refused that held nothing of the outbox: rows of another tab, which may be gone.
+    owed_branch: Option<Code>,
 }
 
 fn note(touched: &mut Option<HashSet<BranchID>>, transaction: &TransactionMut<'_>) {
@@ -184,6 +186,7 @@ impl Replica {
             effects: Vec::new(),
             touched: None,
             typing: Typing::default(),
+            owed_branch: None,
         }
     }
 
@@ -379,6 +382,9 @@ impl Replica {
         }
         self.effects.push(ReplicaEffect::Status);
         self.check_sizes();
+        if let Some(code) = self.owed_branch.take() {
+            self.refused_for_good(code);
+        }
         self.pump();
         names
     }
@@ -657,6 +663,8 @@ impl Replica {
         self.refused(code);
         if self.outbox.last().is_some() {
             self.effects.push(ReplicaEffect::Branch(code));
+        } else {
+            self.owed_branch = Some(code);
         }
     }
 
@@ -678,6 +686,7 @@ impl Replica {
     fn set_link(&mut self, link: Link) {
         if self.link != link {
             self.link = link;
+            self.owed_branch = None;
             self.effects.push(ReplicaEffect::Status);
         }
     }

@@ -179,6 +179,18 @@ fn br4_a_refused_push_asks_for_a_branch_and_a_refused_channel_does_not() {
 }
 
 #[test]
+fn br4_a_push_of_another_tabs_rows_that_was_refused_asks_for_a_branch_once_they_are_adopted() {
+    let row = types(&mut live(REFUSED), "a");
+    let mut replica = live(3);
+    replica.sibling_edit(&row).unwrap();
+    replica.push_refused(1, Code::InvalidUpdate);
+    replica.adopt(Vec::new());
+    assert!(!replica.drain().iter().any(|effect| matches!(effect, ReplicaEffect::Branch(_))));
+    replica.adopt(vec![crate::replica::AdoptedRow { update: row, edits: 1, made_ms: 0 }]);
+    assert!(replica.drain().contains(&ReplicaEffect::Branch(Code::InvalidUpdate)));
+}
+
+#[test]
 fn br4_a_row_that_is_too_large_to_be_sent_asks_for_a_branch_again_after_a_crash() {
     let mut device = replica(REFUSED);
     let row = types(&mut device, &"x".repeat(UPDATE_BYTES_MAX));
