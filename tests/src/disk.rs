@@ -1,7 +1,6 @@
 //! A disk that loses power, fails, and a clock that jumps: the library `disk/disk.c` stands between a program and the
 //! C library, writes down every change and every sync, and does what it is told. Linux only.
 
-use crate::relay::PATIENCE;
 use anyhow::{Context, bail, ensure};
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -12,7 +11,6 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
 /// What a disk writes in one go: of a larger write any part may be there after the power failed.
 const SECTOR_BYTES: usize = 512;
@@ -84,21 +82,9 @@ impl Disk {
         self.set(8, &seconds.to_ne_bytes())
     }
 
-    /// How much was written down: a moment to which [`Disk::after_power_loss`] can return.
+    /// How much was written down: a moment to which [`Disk::history`] can return.
     pub fn moment(&self) -> anyhow::Result<u64> {
         Ok(fs::metadata(self.journal())?.len())
-    }
-
-    /// Waits for the next record.
-    pub async fn next_moment(&self, after: u64) -> anyhow::Result<u64> {
-        let begun = Instant::now();
-        loop {
-            match self.moment()? {
-                now if now > after => return Ok(now),
-                _ if begun.elapsed() > PATIENCE => bail!("nothing is written"),
-                _ => tokio::time::sleep(std::time::Duration::from_millis(1)).await,
-            }
-        }
     }
 
     /// The records up to a moment.
@@ -169,11 +155,6 @@ impl History {
             moment += (27 + name_length + length) as u64;
         }
         Ok(History(events))
-    }
-
-    /// How many syncs it has.
-    pub fn syncs(&self) -> usize {
-        self.0.iter().filter(|(_, _, event)| matches!(event, Event::Synced { .. })).count()
     }
 
     /// Makes in `folder` what the disk may hold when the power fails at the end of this history: all that was synced,

@@ -92,9 +92,14 @@ pub struct TidewellSocket {
 impl TidewellSocket {
     /// Connects and says hello; the welcome is the first message.
     pub async fn connect(address: SocketAddr) -> anyhow::Result<Self> {
+        Self::connect_with(address, String::new()).await
+    }
+
+    /// The same, with a token.
+    pub async fn connect_with(address: SocketAddr, token: String) -> anyhow::Result<Self> {
         let socket = Socket::connect(address, "/v1/sync", Some(SUBPROTOCOL)).await?;
         let mut this = TidewellSocket { socket, reassembly: Reassembly::default(), read: VecDeque::new() };
-        this.say(&ClientMessage::Hello { version: VERSION, token: String::new() }).await?;
+        this.say(&ClientMessage::Hello { version: VERSION, token }).await?;
         Ok(this)
     }
 

@@ -7,8 +7,10 @@
 use bytes::Bytes;
 use rand::Rng;
 use rand::rngs::StdRng;
+use rustix::io::Errno;
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tidewell_client::yrs::{Doc, Text, Transact, WriteTxn};
@@ -20,10 +22,10 @@ use tidewell_tests::device::{Device, insert};
 use tidewell_tests::disk::Disk;
 use tidewell_tests::raw::{StockSocket, TidewellSocket};
 use tidewell_tests::record::{Promise, Proof, Record};
-use tidewell_tests::relay::{Relay, binary};
+use tidewell_tests::relay::{PATIENCE, Relay, binary};
 use tidewell_tests::seed::{amount, generator, seed};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 const DOCUMENTS: u64 = 3;
 const WRITERS: u64 = 6;
@@ -105,8 +107,24 @@ async fn read(session: Session, name: DocumentName) {
     }
 }
 
-/// Runs a relay on a disk that is written down, from its first start to its end.
-async fn session(random: &mut StdRng) -> (Arc<Disk>, Vec<Made>) {
+/// Has the disk fail now and then: nothing can be written, nothing can be synced, or neither.
+async fn fail(disk: Arc<Disk>, faults: Arc<AtomicU64>, mut random: StdRng) {
+    let errors = [Errno::IO, Errno::NOSPC, Errno::ROFS];
+    loop {
+        sleep(Duration::from_millis(random.random_range(100..1000))).await;
+        let error = errors[random.random_range(0..errors.len())];
+        let which = random.random_range(1..4);
+        disk.fail_writes((which & 1 != 0).then_some(error)).unwrap();
+        disk.fail_syncs((which & 2 != 0).then_some(error)).unwrap();
+        faults.fetch_add(1, Ordering::Relaxed);
+        sleep(Duration::from_millis(random.random_range(1..300))).await;
+        disk.fail_writes(None).unwrap();
+        disk.fail_syncs(None).unwrap();
+    }
+}
+
+/// Runs a relay on a disk that is written down, from its first start to its end. Counts the faults, if there are to be any.
+async fn session(random: &mut StdRng, faults: Option<&Arc<AtomicU64>>) -> (Arc<Disk>, Vec<Made>) {
     let data = tempfile::tempdir().unwrap();
     let disk = Arc::new(Disk::of(data.path()).unwrap());
     let relay = Relay::start_in(data.path(), &[], &disk.variables()).await.unwrap();
@@ -118,9 +136,18 @@ async fn session(random: &mut StdRng) -> (Arc<Disk>, Vec<Made>) {
     for number in 0..WRITERS {
         writers.spawn(write(session.clone(), number, generator(random.random(), number)));
     }
-    while let Some(writer) = writers.join_next().await {
+    let mut failing = JoinSet::new();
+    if let Some(faults) = faults {
+        failing.spawn(fail(disk.clone(), faults.clone(), generator(random.random(), WRITERS)));
+    }
+    while let Some(writer) =
+        timeout(PATIENCE, writers.join_next()).await.expect("all is acknowledged in the end")
+    {
         writer.unwrap();
     }
+    failing.shutdown().await;
+    disk.fail_writes(None).unwrap();
+    disk.fail_syncs(None).unwrap();
     if random.random() {
         relay.terminate().await.unwrap();
     } else {
@@ -141,15 +168,12 @@ fn moment(disk: &Disk, made: &[Made], random: &mut StdRng) -> u64 {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_was_acknowledged_or_received_survives_a_power_loss_of_the_relay() {
-    let (seed, losses) = (seed(), amount("TIDEWELL_POWER_LOSSES", 12));
+/// Loses power so often, and looks each time for all that was promised before. Answers for how many promises.
+async fn lose_power(seed: u64, losses: u64, faults: Option<&Arc<AtomicU64>>) -> usize {
     let mut random = generator(seed, 0);
-    let (mut looked_for, mut syncs) = (0, 0);
-    let mut lost = 0;
+    let (mut lost, mut looked_for) = (0, 0);
     while lost < losses {
-        let (disk, made) = session(&mut random).await;
-        syncs += disk.history(disk.moment().unwrap()).unwrap().syncs();
+        let (disk, made) = session(&mut random, faults).await;
         for _ in 0..LOSSES_EACH.min(losses - lost) {
             let moment = moment(&disk, &made, &mut random);
             let record = Record::default();
@@ -157,8 +181,7 @@ async fn whatever_was_acknowledged_or_received_survives_a_power_loss_of_the_rela
                 record.note(document, *proof, promise.clone());
             }
             let data = tempfile::tempdir().unwrap();
-            let history = disk.history(moment).unwrap();
-            history.lose_power(&mut random, data.path()).unwrap();
+            disk.history(moment).unwrap().lose_power(&mut random, data.path()).unwrap();
             let at = format!("seed {seed}, power loss {lost} at {moment}");
             let relay = Relay::start(data.path()).await.unwrap_or_else(|error| panic!("{at}: {error:#}"));
             let verified = record.verify(relay.address(), true).await;
@@ -174,7 +197,22 @@ async fn whatever_was_acknowledged_or_received_survives_a_power_loss_of_the_rela
         }
     }
     assert!(looked_for > 0, "no promise was looked for");
-    println!("seed {seed}: {lost} power losses in a history of {syncs} syncs, {looked_for} promises");
+    looked_for
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_was_acknowledged_or_received_survives_a_power_loss_of_the_relay() {
+    let (seed, losses) = (seed(), amount("TIDEWELL_POWER_LOSSES", 12));
+    let promises = lose_power(seed, losses, None).await;
+    println!("seed {seed}: {losses} power losses, {promises} promises");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fails_now_and_then_is_not_believed_to_hold_what_it_could_not_sync() {
+    let (seed, losses) = (seed(), amount("TIDEWELL_POWER_LOSSES", 12));
+    let faults = Arc::default();
+    let promises = lose_power(seed, losses, Some(&faults)).await;
+    println!("seed {seed}: {losses} power losses after {faults:?} faults of the disk, {promises} promises");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -29,6 +29,8 @@ const AMOUNTS: &[(&str, u64)] = &[
     ("TIDEWELL_KILLS", 20),
     ("TIDEWELL_LARGE_KILLS", 10),
     ("TIDEWELL_DEVICE_KILLS", 20),
+    ("TIDEWELL_POWER_LOSSES", 12),
+    ("TIDEWELL_DEVICE_POWER_LOSSES", 20),
     ("TIDEWELL_STALL_UPDATES", 4_000),
     ("TIDEWELL_MUTANTS", 60),
     ("TIDEWELL_GARBAGE", 200),
@@ -44,17 +46,24 @@ const STALL_SECONDS: &str = "60";
 const HISTORIES: [&str; 2] =
     ["tests/browser/automerge_paper.test.mjs", "tests/browser/friends_forever.test.mjs"];
 
-/// The tests with real processes, `times` as long.
-pub(crate) fn soak(times: u64) -> Result<()> {
-    let programs = programs()?;
-    let amount = |short: u64| (short * times).to_string();
+/// The faults of the world on the real binary, `times` as many as in a short run.
+pub(crate) fn faults(times: u64) -> Result<()> {
+    programs()?;
     let tests = cargo("test --locked --package tidewell-tests --no-fail-fast -- --nocapture").without_limit();
     // One change an edit, as it was typed.
     let tests =
         tests.variable("TIDEWELL_TRACE_PATCHES", "1").variable("TIDEWELL_STALL_SECONDS", STALL_SECONDS);
-    AMOUNTS.iter().fold(tests, |tests, (name, short)| tests.variable(name, amount(*short))).run()?;
+    let amounts = AMOUNTS.iter().map(|(name, short)| (name, (short * times).to_string()));
+    amounts.fold(tests, |tests, (name, amount)| tests.variable(name, amount)).run()
+}
+
+/// That, more rounds of stock clients, and whole editing histories in a browser.
+pub(crate) fn soak(times: u64) -> Result<()> {
+    faults(times)?;
+    let programs = programs()?;
+    let rounds = (ROUNDS * times).to_string();
     let bins = ("TIDEWELL_BINS", OsString::from(programs));
-    run(&files_in("tests/stock")?, &[bins.clone(), ("TIDEWELL_ROUNDS", amount(ROUNDS).into())])?;
+    run(&files_in("tests/stock")?, &[bins.clone(), ("TIDEWELL_ROUNDS", rounds.into())])?;
     package::build()?;
     run(&HISTORIES.map(PathBuf::from), &[bins, ("TIDEWELL_LONG", "1".into())])?;
     Ok(())

@@ -63,8 +63,14 @@ enum Choice {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// The tests with real processes (kills, cuts, stalls, hostile bytes, stock clients, editing histories), longer than
-    /// `test` runs them
+    /// The faults of the world on the real relay and real devices: kills, power losses, disks that fail, clocks that jump,
+    /// links that break or stall, hostile bytes; more of them than `test` has
+    Faults {
+        /// How many times as many
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+        times: u64,
+    },
+    /// `faults`, more rounds of stock clients, and whole editing histories in a browser
     Soak {
         /// How many times as long
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
@@ -102,6 +108,7 @@ fn choose(choice: Choice) -> Result<ExitCode> {
         Choice::Sbom => dependencies::list()?,
         Choice::Pack => consumer::pack_and_try()?,
         Choice::Simulate { arguments } => simulator::run(&arguments)?,
+        Choice::Faults { times } => end_to_end::faults(times)?,
         Choice::Soak { times } => end_to_end::soak(times)?,
         Choice::Fuzz { minutes, target } => fuzz::run(Duration::from_secs(60 * minutes), target.as_deref())?,
     }

@@ -5,15 +5,18 @@ use crate::metrics::Metrics;
 use crate::revocations::{Revocation, Revocations};
 use crate::token::keys::{KeySet, Keys, KeysError, read_bounded};
 use crate::token::name_pattern::NamePattern;
-use crate::token::{Expected, InvalidToken, Session, claims::Level, verify};
+use crate::token::{Expected, InvalidToken, Session, check_expiry, claims::Level, verify};
 use crate::writer::now_ms;
 use parking_lot::{Mutex, RwLock};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tidewell_sync_core::document_name::DocumentName;
 use tidewell_sync_core::protocol::Access;
+
+/// By less than this clocks are set all the time, in small steps.
+const LEAP_MS_MIN: u64 = 1000;
 
 /// Decides about tokens.
 pub(crate) enum Authority {
@@ -33,7 +36,28 @@ pub(crate) struct Tokens {
     seen: Mutex<Result<Vec<u8>, String>>,
     /// Counts the changes after which tokens that were accepted are to be looked at again.
     generation: AtomicU64,
+    clock: Mutex<Clock>,
     metrics: Arc<Metrics>,
+}
+
+/// Notices when the wall clock jumps, by which tokens expire; timers go by another one.
+struct Clock {
+    began: Instant,
+    /// The wall clock's lead over the other one, in milliseconds.
+    lead_ms: u64,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Clock { began: Instant::now(), lead_ms: now_ms() }
+    }
+
+    /// True when the wall clock has been set forward since the last look, or the machine has slept.
+    fn has_leapt(&mut self) -> bool {
+        let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let before = std::mem::replace(&mut self.lead_ms, now_ms().saturating_sub(elapsed));
+        self.lead_ms > before + LEAP_MS_MIN
+    }
 }
 
 /// What somebody who came in may do.
@@ -79,6 +103,7 @@ impl Authority {
             revocations: RwLock::new(revoked),
             seen: Mutex::new(Ok(keys.bytes)),
             generation: AtomicU64::new(0),
+            clock: Mutex::new(Clock::new()),
             metrics,
         }))
     }
@@ -100,7 +125,8 @@ impl Authority {
         }
     }
 
-    /// Looks again at a pass that was given, if something has changed: its key may have been taken out, or it was revoked.
+    /// Looks again at a pass that was given, if something has changed: its key may have been taken out, it was revoked, or
+    /// the clock has been set past its end.
     pub(crate) fn look_again(&self, pass: &mut Pass) -> Result<(), InvalidToken> {
         let (Authority::Tokens(tokens), Some(session)) = (self, &pass.session) else { return Ok(()) };
         let generation = tokens.generation.load(Ordering::Acquire);
@@ -111,6 +137,7 @@ impl Authority {
             if tokens.revocations.read().cover(&session.claims) {
                 return Err(InvalidToken::Revoked);
             }
+            check_expiry(&session.claims, now_ms() / 1000)?;
             pass.generation = generation;
         }
         Ok(())
@@ -122,6 +149,17 @@ impl Authority {
         let is_added = tokens.revocations.write().add(revocation);
         tokens.generation.fetch_add(1, Ordering::AcqRel);
         is_added
+    }
+
+    /// True when the clock was set forward: tokens may have ended before their time.
+    pub(crate) fn has_clock_leapt(&self) -> bool {
+        let Authority::Tokens(tokens) = self else { return false };
+        let has_leapt = tokens.clock.lock().has_leapt();
+        if has_leapt {
+            tracing::warn!("the clock has been set forward, or the machine has slept");
+            tokens.generation.fetch_add(1, Ordering::AcqRel);
+        }
+        has_leapt
     }
 
     /// Reads the keys file again; true when there are other keys now. A damaged file leaves those that are there.

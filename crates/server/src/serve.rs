@@ -285,7 +285,8 @@ async fn keep_house(relay: Arc<Relay>, compactor: Arc<Compactor>, checkpointer: 
             _ = keys.tick() => {
                 let relay = relay.clone();
                 tokio::task::spawn_blocking(move || {
-                    if relay.authority.reload() {
+                    let has_leapt = relay.authority.has_clock_leapt();
+                    if relay.authority.reload() || has_leapt {
                         relay.connections.nudge_all();
                     }
                 });

@@ -131,7 +131,12 @@ fn check_claims(claims: &Claims, expected: &Expected, now_s: u64) -> Result<(), 
     if let Some(in_s) = claims.not_before_s.and_then(|from_s| from_s.checked_sub(now_s + leeway_s + 1)) {
         return Err(InvalidToken::NotYet { in_s: in_s + 1 + leeway_s });
     }
-    match now_s.checked_sub(claims.expires_at_s + leeway_s) {
+    check_expiry(claims, now_s)
+}
+
+/// Checks that a token has not ended, with the time in seconds since 1970.
+pub(crate) fn check_expiry(claims: &Claims, now_s: u64) -> Result<(), InvalidToken> {
+    match now_s.checked_sub(claims.expires_at_s + TOKEN_LEEWAY.as_secs()) {
         Some(_) => Err(InvalidToken::Expired { ago_s: now_s - claims.expires_at_s }),
         None => Ok(()),
     }
