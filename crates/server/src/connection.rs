@@ -18,8 +18,10 @@ pub(crate) enum End {
     Gone,
     /// The relay ends it with a code.
     Code(Code, Cow<'static, str>),
-    /// The relay is ending.
+    /// The client is to come back later: the relay is ending, or has too much to do.
     Away {
+        /// Which of the two.
+        code: Code,
         /// When the client shall come back.
         after_ms: u64,
     },

@@ -1,24 +1,45 @@
-//! All open connections: their number, and how to reach them all at once.
+//! All open connections: their number, by whom they are, and how to reach them all at once.
 
-use crate::limits::{RETURN_AFTER_MAX, RETURN_AFTER_MIN, RETURNS_PER_MS};
+use crate::connection::End;
+use crate::limits::{FULL_RETURN_MAX, FULL_RETURN_MIN, RETURN_AFTER_MAX, RETURN_AFTER_MIN, RETURNS_PER_MS};
+use crate::metrics::{Limit, Metrics};
 use crate::token::Session;
 use crate::token::claims::Claims;
 use crate::wake::Wake;
 use parking_lot::Mutex;
 use rand::Rng;
 use rustc_hash::FxHashMap;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
+use tidewell_sync_core::code::Code;
 use tokio::sync::Notify;
 
+/// How many connections there may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConnectionLimits {
+    /// Of all.
+    pub(crate) total: usize,
+    /// Of one subject.
+    pub(crate) per_subject: usize,
+    /// Of one address that is not loopback.
+    pub(crate) per_address: usize,
+    /// Of one loopback address. A proxy on this machine is one, and speaks for everybody.
+    pub(crate) per_loopback: usize,
+    /// That have not said who they are yet.
+    pub(crate) joins: usize,
+}
+
 /// The open connections. Cheap to clone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Connections {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    limits: ConnectionLimits,
     open: Mutex<Open>,
     all_gone: Notify,
 }
@@ -27,6 +48,10 @@ struct Shared {
 struct Open {
     next: u64,
     wakes: FxHashMap<u64, Entry>,
+    addresses: FxHashMap<IpAddr, usize>,
+    subjects: FxHashMap<String, usize>,
+    /// Entries that have not joined.
+    joining: usize,
     /// Set when the relay drains: who comes now is sent away at once.
     is_draining: bool,
 }
@@ -34,6 +59,8 @@ struct Open {
 #[derive(Debug)]
 struct Entry {
     wake: Arc<Wake>,
+    address: IpAddr,
+    has_joined: bool,
     /// Whose it is, once that is known.
     session: Option<Arc<Session>>,
 }
@@ -42,20 +69,60 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct Registered {
     connections: Connections,
+    wake: Arc<Wake>,
     id: u64,
 }
 
+/// There are as many connections as there may be.
+#[derive(Debug)]
+pub(crate) struct Full {
+    limit: Limit,
+    /// When the client shall come back.
+    pub(crate) after_ms: u64,
+}
+
+impl Full {
+    fn new(limit: Limit, after_ms: u64) -> Self {
+        Full { limit, after_ms }
+    }
+
+    /// Counts it, and ends a connection so.
+    pub(crate) fn counted(self, metrics: &Metrics) -> End {
+        metrics.hit(self.limit);
+        End::Away { code: Code::Overloaded, after_ms: self.after_ms }
+    }
+}
+
 impl Connections {
-    /// Enters a connection.
-    pub(crate) fn register(&self, wake: Arc<Wake>) -> Registered {
+    pub(crate) fn new(limits: ConnectionLimits) -> Self {
+        let shared = Shared { limits, open: Mutex::default(), all_gone: Notify::new() };
+        Connections { shared: Arc::new(shared) }
+    }
+
+    /// Enters a connection from an address, which has not joined yet.
+    pub(crate) fn enter(&self, address: IpAddr) -> Result<Registered, Full> {
+        let limits = &self.shared.limits;
+        let per_address = if address.is_loopback() { limits.per_loopback } else { limits.per_address };
+        let address = network(address);
         let mut open = self.shared.open.lock();
-        let id = open.next;
+        if open.wakes.len() >= limits.total {
+            return Err(Full::new(Limit::Connections, full_return_ms()));
+        }
+        if open.addresses.get(&address).is_some_and(|count| *count >= per_address) {
+            return Err(Full::new(Limit::Address, full_return_ms()));
+        }
+        if open.joining >= limits.joins {
+            return Err(Full::new(Limit::Joins, random_return_ms(open.joining)));
+        }
+        let (id, wake) = (open.next, Arc::new(Wake::default()));
         open.next += 1;
         if open.is_draining {
             wake.send_away(random_return_ms(open.wakes.len()));
         }
-        open.wakes.insert(id, Entry { wake, session: None });
-        Registered { connections: self.clone(), id }
+        *open.addresses.entry(address).or_default() += 1;
+        open.joining += 1;
+        open.wakes.insert(id, Entry { wake: wake.clone(), address, has_joined: false, session: None });
+        Ok(Registered { connections: self.clone(), wake, id })
     }
 
     /// Has every connection look again at what it waits for.
@@ -91,22 +158,84 @@ impl Connections {
 }
 
 impl Registered {
-    /// Tells whose connection it is.
-    pub(crate) fn belongs_to(&self, session: Option<&Arc<Session>>) {
-        if let Some(entry) = self.connections.shared.open.lock().wakes.get_mut(&self.id) {
-            entry.session = session.cloned();
+    /// What the connection is woken by.
+    pub(crate) fn wake(&self) -> &Arc<Wake> {
+        &self.wake
+    }
+
+    /// The client has been let in.
+    pub(crate) fn has_joined(&self) {
+        self.connections.shared.open.lock().joined(self.id);
+    }
+
+    /// Tells whose connection it is, or is from now on; refused where that subject has too many.
+    pub(crate) fn belongs_to(&self, session: Option<&Arc<Session>>) -> Result<(), Full> {
+        let mut open = self.connections.shared.open.lock();
+        let Open { wakes, subjects, .. } = &mut *open;
+        let Some(entry) = wakes.get_mut(&self.id) else { return Ok(()) };
+        let before = entry.session.as_ref().map(|session| &session.claims.subject);
+        let subject = session.map(|session| &session.claims.subject);
+        if subject != before {
+            if let Some(subject) = subject {
+                let count = subjects.entry(subject.clone()).or_default();
+                if *count >= self.connections.shared.limits.per_subject {
+                    return Err(Full::new(Limit::Subject, full_return_ms()));
+                }
+                *count += 1;
+            }
+            before.into_iter().for_each(|before| release(subjects, before));
         }
+        entry.session = session.cloned();
+        Ok(())
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut open = self.connections.shared.open.lock();
-        open.wakes.remove(&self.id);
+        open.joined(self.id);
+        if let Some(Entry { address, session, .. }) = open.wakes.remove(&self.id) {
+            release(&mut open.addresses, &address);
+            session.iter().for_each(|session| release(&mut open.subjects, &session.claims.subject));
+        }
         if open.wakes.is_empty() {
             self.connections.shared.all_gone.notify_waiters();
         }
     }
+}
+
+impl Open {
+    fn joined(&mut self, id: u64) {
+        if let Some(entry) = self.wakes.get_mut(&id)
+            && !std::mem::replace(&mut entry.has_joined, true)
+        {
+            self.joining -= 1;
+        }
+    }
+}
+
+/// One less of somebody.
+fn release<K: Hash + Eq>(counts: &mut FxHashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
+/// Whose address it is: in IPv6 everybody has a network of 64 bits.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        v4 => v4,
+    }
+}
+
+/// Spreads the return of those who wait for others to leave.
+fn full_return_ms() -> u64 {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    rand::rng().random_range(ms(FULL_RETURN_MIN)..=ms(FULL_RETURN_MAX))
 }
 
 /// Spreads the return of `count` clients so that the next relay can take them.
@@ -115,4 +244,56 @@ fn random_return_ms(count: usize) -> u64 {
     let latest = (RETURN_AFTER_MIN * 2).saturating_add(spread).min(RETURN_AFTER_MAX);
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     rand::rng().random_range(ms(RETURN_AFTER_MIN)..=ms(latest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: ConnectionLimits = ConnectionLimits {
+        total: usize::MAX,
+        per_subject: usize::MAX,
+        per_address: usize::MAX,
+        per_loopback: usize::MAX,
+        joins: usize::MAX,
+    };
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_is_a_network_of_64_bits_in_ipv6_and_one_address_in_ipv4() {
+        let connections = Connections::new(ConnectionLimits { per_address: 1, ..NONE });
+        let first = connections.enter(address("2001:db8:1:2::1")).unwrap();
+        let full = connections.enter(address("2001:db8:1:2:ffff::9")).unwrap_err();
+        assert_eq!(full.limit, Limit::Address);
+        let _others = ["2001:db8:1:3::1", "192.0.2.1", "192.0.2.2"]
+            .map(|other| connections.enter(address(other)).unwrap());
+        assert!(connections.enter(address("::ffff:192.0.2.1")).is_err(), "another way to write one");
+        drop(first);
+        assert!(connections.enter(address("2001:db8:1:2:ffff::9")).is_ok());
+    }
+
+    #[test]
+    fn loopback_has_a_limit_of_its_own() {
+        let connections = Connections::new(ConnectionLimits { per_address: 1, ..NONE });
+        let _many = [(); 3].map(|()| connections.enter(address("127.0.0.1")).unwrap());
+        let connections = Connections::new(ConnectionLimits { per_loopback: 1, ..NONE });
+        let _one = connections.enter(address("127.0.0.1")).unwrap();
+        assert!(connections.enter(address("127.0.0.1")).is_err());
+    }
+
+    #[test]
+    fn nothing_is_left_of_those_who_have_gone() {
+        let connections = Connections::new(NONE);
+        let registered = connections.enter(address("192.0.2.1")).unwrap();
+        registered.has_joined();
+        registered.has_joined();
+        drop(registered);
+        drop(connections.enter(address("192.0.2.1")).unwrap());
+        let open = connections.shared.open.lock();
+        assert!(open.wakes.is_empty() && open.addresses.is_empty() && open.subjects.is_empty());
+        assert_eq!(open.joining, 0);
+    }
 }

@@ -2,19 +2,23 @@
 
 mod admin;
 mod refusal;
+mod remote;
 mod ticket;
 
 use crate::assets::Assets;
 use crate::authority::{Authority, Pass};
 use crate::connection::{configured, tidewell, yjs};
+use crate::connections::Full;
 use crate::relay::Relay;
 use crate::tickets::Ticket;
 use axum::Router;
-use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use refusal::Refusal;
+use remote::Remote;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Instant;
@@ -40,7 +44,12 @@ pub(crate) fn router(relay: Arc<Relay>, assets: Option<Assets>) -> Router {
 }
 
 /// A foreign page is refused after the upgrade, in words: browsers hide the status of a failed one.
-async fn sync(State(relay): State<Arc<Relay>>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+async fn sync(
+    State(relay): State<Arc<Relay>>,
+    Remote(address): Remote,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     let upgrade = configured(upgrade, FRAME_BYTES_MAX).protocols([SUBPROTOCOL]);
     if !relay.origins.allow(origin(&headers)) {
         return upgrade.on_upgrade(|socket| tidewell::refuse(socket, relay, Code::OriginForbidden));
@@ -48,8 +57,33 @@ async fn sync(State(relay): State<Arc<Relay>>, headers: HeaderMap, upgrade: WebS
     if upgrade.selected_protocol().is_none() {
         return upgrade.on_upgrade(|socket| tidewell::refuse(socket, relay, Code::UnsupportedVersion));
     }
+    let registered = match relay.connections.enter(address) {
+        Ok(registered) => registered,
+        Err(full) => return send_away(upgrade, relay, full, tidewell::send_away),
+    };
     // A task of its own: axum's has a second place for everything that this one keeps.
-    upgrade.on_upgrade(async |socket| drop(tokio::spawn(tidewell::serve(socket, relay))))
+    upgrade.on_upgrade(async |socket| drop(tokio::spawn(tidewell::serve(socket, relay, registered))))
+}
+
+/// Tells a client when to come back, in words if not too many are told so.
+fn send_away<F: Future<Output = ()> + Send + 'static>(
+    upgrade: WebSocketUpgrade,
+    relay: Arc<Relay>,
+    full: Full,
+    tell: impl FnOnce(WebSocket, Arc<Relay>, u64) -> F + Send + 'static,
+) -> Response {
+    let after_ms = full.after_ms;
+    full.counted(&relay.metrics);
+    match relay.told.clone().try_acquire_owned() {
+        Ok(permit) => upgrade.on_upgrade(async move |socket| {
+            tell(socket, relay, after_ms).await;
+            drop(permit);
+        }),
+        Err(_) => {
+            relay.metrics.refused(Code::Overloaded);
+            Refusal::overloaded(after_ms).into_response()
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -59,6 +93,7 @@ struct StockQuery {
 
 async fn yjs_sync(
     State(relay): State<Arc<Relay>>,
+    Remote(address): Remote,
     Path(document): Path<String>,
     Query(query): Query<StockQuery>,
     headers: HeaderMap,
@@ -69,10 +104,18 @@ async fn yjs_sync(
     if !relay.origins.allow(origin(&headers)) {
         return upgrade.on_upgrade(|socket| yjs::refuse(socket, relay, Code::OriginForbidden));
     }
-    match yjs_ticket(&relay, &document, query.ticket.as_deref()) {
-        Ok(ticket) => {
-            upgrade.on_upgrade(async |socket| drop(tokio::spawn(yjs::serve(socket, relay, ticket))))
+    // First: a ticket that is shown is used up.
+    let registered = match relay.connections.enter(address) {
+        Ok(registered) => registered,
+        Err(full) => {
+            return send_away(upgrade, relay, full, |socket, relay, _| {
+                yjs::refuse(socket, relay, Code::Overloaded)
+            });
         }
+    };
+    match yjs_ticket(&relay, &document, query.ticket.as_deref()) {
+        Ok(ticket) => upgrade
+            .on_upgrade(async |socket| drop(tokio::spawn(yjs::serve(socket, relay, ticket, registered)))),
         Err(code) => upgrade.on_upgrade(move |socket| yjs::refuse(socket, relay, code)),
     }
 }

@@ -195,6 +195,35 @@ pub(crate) const RETURN_AFTER_MAX: Duration = Duration::from_secs(30);
 /// Clients that come back in one millisecond, about: 2,000 a second.
 pub(crate) const RETURNS_PER_MS: usize = 2;
 
+/// Shortest time after which those are told to come back who met a limit that only others' leaving lifts.
+pub(crate) const FULL_RETURN_MIN: Duration = Duration::from_secs(5);
+
+/// … and the longest: a uniform part of the time between, so that they do not come back together.
+pub(crate) const FULL_RETURN_MAX: Duration = Duration::from_secs(30);
+
+/// Clients that are told at a time, on a socket of their own, that they cannot be served now. Browsers hide the status of
+/// a failed upgrade, but a flood is refused with that.
+pub(crate) const TOLD_AT_ONCE_MAX: usize = 256;
+
+/// Open files that are no connections: the store, its readers, materializers, requests of operators, those who are told to
+/// come back.
+pub(crate) const FILES_RESERVED: u64 = 512;
+
+/// Connections where the system does not limit open files: some kilobytes each.
+pub(crate) const CONNECTIONS_MAX: usize = 1 << 20;
+
+/// Connections of one subject (`--connections-per-subject`): a person has some devices and tabs, and a y-websocket client
+/// takes one for each document.
+pub(crate) const CONNECTIONS_PER_SUBJECT: u32 = 500;
+
+/// Connections of one address, of a network of 64 bits in IPv6 (`--connections-per-address`): a school behind one address
+/// has about as many.
+pub(crate) const CONNECTIONS_PER_ADDRESS: u32 = 2_000;
+
+/// Connections that have not been let in yet (`--joins-max`): each may make the relay keep
+/// a frame and check a token. 10,000 devices that come back within two seconds are let in.
+pub(crate) const JOINS_MAX: u32 = 4_096;
+
 /// Bytes of a token: it comes before anybody is known, and is parsed.
 pub(crate) const TOKEN_BYTES_MAX: usize = 8 << 10;
 

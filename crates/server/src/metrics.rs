@@ -8,6 +8,25 @@ use tidewell_sync_core::code::Code;
 const LATENCY_BUCKETS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
+macro_rules! limits {
+    ($($variant:ident = $name:literal,)*) => {
+        /// A limit that makes somebody wait or come back. Others are refused with a code of their own.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Limit { $($variant,)* }
+
+        impl Limit {
+            const NAMES: &'static [&'static str] = &[$($name,)*];
+        }
+    };
+}
+
+limits! {
+    Connections = "connections",
+    Address = "connections_per_address",
+    Subject = "connections_per_subject",
+    Joins = "joins",
+}
+
 /// The relay's figures. Made once for each relay, so that several can run in one process.
 pub(crate) struct Metrics {
     /// Open sockets of `tidewell.v1`.
@@ -42,6 +61,8 @@ pub(crate) struct Metrics {
     pub(crate) keys_failed: Counter,
     /// One for each code, in the order of [`Code::ALL`].
     refusals: Vec<Counter>,
+    /// One for each [`Limit`], in their order.
+    limits: Vec<Counter>,
     handle: PrometheusHandle,
 }
 
@@ -65,6 +86,8 @@ impl Metrics {
         metrics::describe_counter!("tidewell_refusals_total", "Refusals and closes, by code");
         metrics::describe_histogram!("tidewell_commit_seconds", Unit::Seconds, "Time of a commit");
         let refusals = |code: &Code| metrics::counter!("tidewell_refusals_total", "code" => code.name());
+        metrics::describe_counter!("tidewell_limits_hit_total", "Who had to wait or come back, by limit");
+        let limit = |name: &&'static str| metrics::counter!("tidewell_limits_hit_total", "limit" => *name);
         Metrics {
             connections_tidewell: metrics::gauge!("tidewell_connections", "protocol" => "tidewell"),
             connections_yjs: metrics::gauge!("tidewell_connections", "protocol" => "yjs"),
@@ -91,6 +114,7 @@ impl Metrics {
                 "Changes of the keys file that could not be used; the keys stayed as they were",
             ),
             refusals: Code::ALL.iter().map(refusals).collect(),
+            limits: Limit::NAMES.iter().map(limit).collect(),
             handle,
         }
     }
@@ -99,6 +123,13 @@ impl Metrics {
     pub(crate) fn refused(&self, code: Code) {
         let index = Code::ALL.iter().position(|known| *known == code);
         if let Some(counter) = index.and_then(|index| self.refusals.get(index)) {
+            counter.increment(1);
+        }
+    }
+
+    /// Counts that somebody met a limit.
+    pub(crate) fn hit(&self, limit: Limit) {
+        if let Some(counter) = self.limits.get(limit as usize) {
             counter.increment(1);
         }
     }

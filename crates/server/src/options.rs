@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::limits::{CONNECTIONS_PER_SUBJECT, JOINS_MAX};
 use crate::token::claims::Level;
 use crate::token::mint::KeyKind;
 use crate::token::name_pattern::{InvalidPattern, NamePattern};
@@ -72,6 +73,19 @@ pub struct ServeOptions {
     /// they have. For the first start after that.
     #[arg(long)]
     pub restored: bool,
+    /// How many connections there may be; what the limit of open files allows, if it is left out.
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    pub connections_max: Option<u32>,
+    /// How many of them one subject may have.
+    #[arg(long, value_name = "N", default_value_t = CONNECTIONS_PER_SUBJECT, value_parser = at_least_one())]
+    pub connections_per_subject: u32,
+    /// How many one address may have, or one network of 64 bits in IPv6: 2000, and on loopback, where a proxy speaks for
+    /// all, as many as there may be, if it is left out.
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    pub connections_per_address: Option<u32>,
+    /// How many may be on their way in at a time.
+    #[arg(long, value_name = "N", default_value_t = JOINS_MAX, value_parser = at_least_one())]
+    pub joins_max: u32,
     /// Form of the log on standard error.
     #[arg(long, value_enum, default_value_t = LogForm::Text)]
     pub log: LogForm,
@@ -233,6 +247,10 @@ pub struct MintOptions {
 pub struct AccessTo {
     pub(crate) access: Level,
     pub(crate) pattern: NamePattern,
+}
+
+fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
 }
 
 fn parse_grant(text: &str) -> Result<AccessTo, String> {

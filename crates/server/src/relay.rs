@@ -10,6 +10,7 @@ use crate::tickets::Tickets;
 use crate::writer::WriterQueue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Semaphore;
 
 /// The running relay.
 pub(crate) struct Relay {
@@ -21,6 +22,8 @@ pub(crate) struct Relay {
     pub(crate) origins: Origins,
     pub(crate) authority: Authority,
     pub(crate) tickets: Tickets,
+    /// Permits to tell a client, on a socket of its own, when to come back.
+    pub(crate) told: Arc<Semaphore>,
     /// The name of the store's history.
     pub(crate) lineage: u64,
     pub(crate) is_draining: AtomicBool,

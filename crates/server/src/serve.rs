@@ -3,12 +3,13 @@
 use crate::assets::{Assets, AssetsError};
 use crate::authority::{Authority, KeysFile};
 use crate::compactor::Compactor;
-use crate::connections::Connections;
+use crate::connections::{ConnectionLimits, Connections};
 use crate::data_directory::{DataDirectory, DataDirectoryError};
 use crate::http::router;
 use crate::limits::{
-    CHECKPOINT_EVERY, DRAIN_CLOSE, DRAIN_FLUSH, DRAIN_LAST_FLUSH, DRAIN_WITHIN, KEYS_READ_EVERY, PRUNE_EVERY,
-    READERS_MAX, SWEEP_EVERY, WAL_PAGES_MAX,
+    CHECKPOINT_EVERY, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS, DRAIN_CLOSE, DRAIN_FLUSH, DRAIN_LAST_FLUSH,
+    DRAIN_WITHIN, FILES_RESERVED, KEYS_READ_EVERY, PRUNE_EVERY, READERS_MAX, SWEEP_EVERY, TOLD_AT_ONCE_MAX,
+    WAL_PAGES_MAX,
 };
 use crate::materializer::{Pool, Program};
 use crate::metrics::Metrics;
@@ -33,7 +34,7 @@ use std::time::Instant;
 use thiserror::Error;
 use tidewell_sync_core::limits::CLIENT_ID_END;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout, timeout_at};
 
 /// Why the relay does not start.
@@ -141,7 +142,7 @@ impl Prepared {
         let quarantined = store.quarantined().map_or(0, |documents| documents.len());
         metrics.quarantined.set(u32::try_from(quarantined).map_or(f64::MAX, f64::from));
         let writer = WriterQueue::new(metrics.clone());
-        let connections = Connections::default();
+        let connections = Connections::new(connection_limits(options));
         let rooms = Rooms::new(readers.clone(), writer.clone(), lineage, metrics.clone());
         let pool = Pool::new(Program::new(options.materializer.as_deref()), metrics.clone());
         let compactor =
@@ -157,6 +158,7 @@ impl Prepared {
             origins,
             authority,
             tickets,
+            told: Arc::new(Semaphore::new(TOLD_AT_ONCE_MAX)),
             lineage,
             is_draining,
         };
@@ -190,7 +192,7 @@ impl Prepared {
         let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
         let stop_accepting = Arc::new(Notify::new());
         let stopped = stop_accepting.clone();
-        let app = router(relay.clone(), assets);
+        let app = router(relay.clone(), assets).into_make_service_with_connect_info::<SocketAddr>();
         let mut serving = tokio::spawn(
             axum::serve(listener, app)
                 .with_graceful_shutdown(async move { stopped.notified().await })
@@ -212,6 +214,22 @@ impl Prepared {
         let joined = tokio::task::spawn_blocking(move || writer.join());
         let _ = timeout_at(drained_at, joined).await;
         ended
+    }
+}
+
+/// Each connection is an open file.
+fn connection_limits(options: &ServeOptions) -> ConnectionLimits {
+    let size = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let by_files = files.map_or(CONNECTIONS_MAX, |files| {
+        usize::try_from(files.saturating_sub(FILES_RESERVED).max(files / 2)).unwrap_or(usize::MAX)
+    });
+    ConnectionLimits {
+        total: options.connections_max.map_or(by_files.min(CONNECTIONS_MAX), size),
+        per_subject: size(options.connections_per_subject),
+        per_address: size(options.connections_per_address.unwrap_or(CONNECTIONS_PER_ADDRESS)),
+        per_loopback: options.connections_per_address.map_or(usize::MAX, size),
+        joins: size(options.joins_max),
     }
 }
 
@@ -312,7 +330,7 @@ mod tests {
         let Command::Serve(options) = CommandLine::parse_from(arguments).command else { panic!() };
         let relay = Prepared::new(&options).unwrap().relay;
         relay.writer.admitted(1);
-        let _stays = relay.connections.register(Arc::default());
+        let _stays = relay.connections.enter([127, 0, 0, 1].into()).unwrap();
         let began = tokio::time::Instant::now();
         drain(&relay, &Notify::new()).await;
         assert!(began.elapsed() >= DRAIN_FLUSH + DRAIN_CLOSE + DRAIN_LAST_FLUSH, "{:?}", began.elapsed());

@@ -7,6 +7,7 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Context;
+use tidewell_sync_core::code::Code;
 
 /// Belongs to one connection; shared with the rooms it is in.
 #[derive(Debug, Default)]
@@ -15,6 +16,8 @@ pub(crate) struct Wake {
     task: AtomicWaker,
     /// Milliseconds after which the client shall come back, plus one; 0 while it may stay.
     return_after: AtomicU64,
+    /// It is sent away because there is too much to do, not because the relay ends.
+    is_shed: AtomicBool,
     is_nudged: AtomicBool,
     is_kicked: AtomicBool,
 }
@@ -59,9 +62,11 @@ impl Wake {
         self.task.wake();
     }
 
-    /// When the client shall come back, if the connection is to end.
-    pub(crate) fn return_after_ms(&self) -> Option<u64> {
-        self.return_after.load(Ordering::Acquire).checked_sub(1)
+    /// Why the connection is to end and when its client shall come back, if it is.
+    pub(crate) fn sent_away(&self) -> Option<(Code, u64)> {
+        let after_ms = self.return_after.load(Ordering::Acquire).checked_sub(1)?;
+        let is_shed = self.is_shed.load(Ordering::Acquire);
+        Some((if is_shed { Code::Overloaded } else { Code::ShuttingDown }, after_ms))
     }
 
     /// The marked channels; the list is empty afterwards.

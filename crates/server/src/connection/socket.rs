@@ -133,8 +133,8 @@ impl Socket {
 
     fn poll_next(&mut self, context: &mut Context<'_>, wake: &Wake, intent: Intent) -> Poll<Event> {
         wake.register(context);
-        if let Some(after_ms) = wake.return_after_ms() {
-            return Poll::Ready(Event::End(End::Away { after_ms }));
+        if let Some((code, after_ms)) = wake.sent_away() {
+            return Poll::Ready(Event::End(End::Away { code, after_ms }));
         }
         if wake.is_kicked() {
             return Poll::Ready(Event::End(Code::Kicked.into()));

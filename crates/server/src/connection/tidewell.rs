@@ -82,9 +82,8 @@ enum Channel {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>) {
-    let wake = Arc::new(Wake::default());
-    let registered = relay.connections.register(wake.clone());
+pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>, registered: Registered) {
+    let wake = registered.wake().clone();
     let gauge = relay.metrics.connections_tidewell.clone();
     gauge.increment(1);
     let mut socket = Socket::new(socket, relay.metrics.clone());
@@ -204,6 +203,7 @@ impl Connection {
             return Err(Code::UnsupportedVersion.into());
         }
         self.admit(token)?;
+        self.registered.has_joined();
         let size = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
         let welcome = RelayMessage::Welcome {
             lineage: self.relay.lineage,
@@ -218,7 +218,9 @@ impl Connection {
     fn admit(&mut self, token: &str) -> Result<(), End> {
         let pass = self.relay.authority.admit(token)?;
         self.socket.set_deadline(pass.ends_in().map(|within| (within, Code::TokenExpired)));
-        self.registered.belongs_to(pass.session());
+        if let Err(full) = self.registered.belongs_to(pass.session()) {
+            return Err(full.counted(&self.relay.metrics));
+        }
         // It may have been revoked while nobody knew that it was here.
         Ok(self.relay.authority.look_again(self.pass.insert(pass))?)
     }
@@ -503,10 +505,13 @@ impl Connection {
                 self.write();
                 self.socket.close([], code).await;
             }
-            End::Away { after_ms } => {
+            End::Away { code, after_ms } => {
+                if code == Code::Overloaded {
+                    self.relay.metrics.refused(code);
+                }
                 RelayMessage::GoAway { after_ms }.write(&mut self.out);
                 self.write();
-                self.socket.close([], Code::ShuttingDown).await;
+                self.socket.close([], code).await;
             }
         }
     }
@@ -522,4 +527,12 @@ pub(crate) async fn refuse(socket: WebSocket, relay: Arc<Relay>, code: Code) {
     let mut out = Vec::new();
     RelayMessage::Error { code, message: code.help().to_owned() }.write(&mut out);
     Socket::new(socket, relay.metrics.clone()).close([Bytes::from(out)], code).await;
+}
+
+/// Tells a client when to come back; nothing is read from it.
+pub(crate) async fn send_away(socket: WebSocket, relay: Arc<Relay>, after_ms: u64) {
+    relay.metrics.refused(Code::Overloaded);
+    let mut out = Vec::new();
+    RelayMessage::GoAway { after_ms }.write(&mut out);
+    Socket::new(socket, relay.metrics.clone()).close([Bytes::from(out)], Code::Overloaded).await;
 }

@@ -39,12 +39,16 @@ struct Connection {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>, ticket: Ticket) {
+pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>, ticket: Ticket, registered: Registered) {
     let Ticket { document, access, pass } = ticket;
-    let wake = Arc::new(Wake::default());
-    let registered = relay.connections.register(wake.clone());
+    let wake = registered.wake().clone();
     let gauge = relay.metrics.connections_yjs.clone();
     let mut socket = Socket::new(socket, relay.metrics.clone());
+    if let Err(full) = registered.belongs_to(pass.session()) {
+        full.counted(&relay.metrics);
+        relay.metrics.refused(Code::Overloaded);
+        return socket.close([], Code::Overloaded).await;
+    }
     let (room, member) = loop {
         match relay.rooms.open(&document).await {
             Err(code) => {
@@ -59,7 +63,7 @@ pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>, ticket: Ticket) 
         }
     };
     gauge.increment(1);
-    registered.belongs_to(pass.session());
+    registered.has_joined();
     socket.set_deadline(pass.ends_in().map(|within| (within, Code::TokenExpired)));
     let mut connection = Box::new(Connection {
         relay,
@@ -215,7 +219,7 @@ impl Connection {
                 self.relay.metrics.refused(code);
                 self.socket.close([], code).await;
             }
-            End::Away { .. } => self.socket.close([], Code::ShuttingDown).await,
+            End::Away { code, .. } => self.socket.close([], code).await,
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::token::InvalidToken;
 use axum::Json;
 use axum::http::{HeaderName, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use std::borrow::Cow;
 use tidewell_sync_core::code::Code;
 
@@ -12,11 +12,18 @@ use tidewell_sync_core::code::Code;
 pub(super) struct Refusal {
     code: Code,
     message: Cow<'static, str>,
+    /// When to ask again, if that is known.
+    after_ms: Option<u64>,
 }
 
 impl Refusal {
     pub(super) fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Refusal { code, message: message.into() }
+        Refusal { code, message: message.into(), after_ms: None }
+    }
+
+    /// The relay has too much to do.
+    pub(super) fn overloaded(after_ms: u64) -> Self {
+        Refusal { after_ms: Some(after_ms), ..Code::Overloaded.into() }
     }
 
     pub(super) fn code(&self) -> Code {
@@ -49,6 +56,7 @@ impl IntoResponse for Refusal {
             let scheme: [(HeaderName, &str); 1] = [(header::WWW_AUTHENTICATE, "Bearer")];
             return (status, scheme, body).into_response();
         }
-        (status, body).into_response()
+        let retry_after = self.after_ms.map(|ms| [(header::RETRY_AFTER, ms.div_ceil(1000).to_string())]);
+        (status, retry_after.map(AppendHeaders), body).into_response()
     }
 }

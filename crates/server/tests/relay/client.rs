@@ -38,6 +38,9 @@ pub(crate) async fn socket(
     tokio_tungstenite::connect_async(request).await.unwrap().0
 }
 
+/// What a request for a socket was refused with.
+pub(crate) type Refused = tokio_tungstenite::tungstenite::http::Response<Option<Vec<u8>>>;
+
 /// Reads until the close and answers its code and reason.
 pub(crate) async fn closed(socket: &mut Raw) -> (u16, String) {
     let read = async {
@@ -88,6 +91,19 @@ impl Client {
     pub(crate) async fn silent(relay: &Relay) -> Client {
         let socket = socket(relay, "/v1/sync", Some(SUBPROTOCOL), None).await;
         Client { socket, reassembly: Reassembly::default(), inbox: VecDeque::new(), lineage: 0 }
+    }
+
+    /// Connects and says nothing, unless it is refused before there is a socket.
+    pub(crate) async fn try_silent(relay: &Relay) -> Result<Client, Box<Refused>> {
+        let mut request = format!("ws://{}/v1/sync", relay.address).into_client_request().unwrap();
+        request.headers_mut().insert("sec-websocket-protocol", SUBPROTOCOL.parse().unwrap());
+        match tokio_tungstenite::connect_async(request).await {
+            Ok((socket, _)) => {
+                Ok(Client { socket, reassembly: Reassembly::default(), inbox: VecDeque::new(), lineage: 0 })
+            }
+            Err(tokio_tungstenite::tungstenite::Error::Http(response)) => Err(response),
+            Err(error) => panic!("{error}"),
+        }
     }
 
     pub(crate) async fn send(&mut self, message: ClientMessage) {

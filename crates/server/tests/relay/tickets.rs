@@ -24,7 +24,7 @@ fn body(response: &str) -> Value {
 }
 
 /// The address with a new ticket.
-fn address(relay: &Relay, document: &str, token: &str) -> String {
+pub(crate) fn ticket(relay: &Relay, document: &str, token: &str) -> String {
     let response = ask(relay, document, token);
     assert!(response.starts_with("HTTP/1.1 200"), "{response}");
     assert!(response.contains("cache-control: no-store"), "{response}");
@@ -43,7 +43,7 @@ async fn ti1_a_ticket_lets_one_stock_client_into_one_document_once() {
     let issuer = Issuer::new();
     let relay = start(&data, &issuer);
     let token = issuer.token("ada", &[("write", "acme/*"), ("read", "public/*")]);
-    let path = address(&relay, "acme/list", &token);
+    let path = ticket(&relay, "acme/list", &token);
     let mut stock = Stock::connect(&relay, &path, 1).await;
     stock.types("hello").await;
     let mut ours = Client::connect_with(&relay, &token).await;
@@ -54,7 +54,7 @@ async fn ti1_a_ticket_lets_one_stock_client_into_one_document_once() {
     }
     // It was used; it is for another document; it never was; it is a token; there is none.
     assert_eq!(refusal(&relay, &path).await, close_of(Code::TokenExpired));
-    let elsewhere = address(&relay, "acme/list", &token).replace("acme/list", "acme/other");
+    let elsewhere = ticket(&relay, "acme/list", &token).replace("acme/list", "acme/other");
     assert_eq!(refusal(&relay, &elsewhere).await, close_of(Code::Forbidden));
     let again = elsewhere.replace("acme/other", "acme/list");
     assert_eq!(refusal(&relay, &again).await, close_of(Code::TokenExpired), "showing it uses it up");
@@ -103,19 +103,19 @@ async fn ti2_a_stock_client_may_do_what_its_ticket_says() {
     let relay = start(&data, &issuer);
     let token = issuer.token("ada", &[("read", "acme/*"), ("comment", "acme/list"), ("write", "acme/list")]);
     let of = |access| issuer.token("rosa", &[(access, "acme/list")]);
-    let mut writer = Stock::connect(&relay, &address(&relay, "acme/list", &token), 1).await;
+    let mut writer = Stock::connect(&relay, &ticket(&relay, "acme/list", &token), 1).await;
     writer.types("hello").await;
     // It has what the relay lacks, and is not asked for it: the answer would be an edit.
     let with_more = Author::new(2);
     with_more.types("more");
-    let mut reader = Stock::with(&relay, &address(&relay, "acme/list", &of("read")), with_more).await;
+    let mut reader = Stock::with(&relay, &ticket(&relay, "acme/list", &of("read")), with_more).await;
     reader.until(|stock| stock.doc.text().contains("hello")).await;
     reader.announces(2, 1, "{\"name\":\"reader\"}").await;
     // Once it is answered again the relay has heard its presence.
     reader.synced = false;
     reader.send(YMessage::SyncStep1(reader.doc.state_vector())).await;
     reader.until(|stock| stock.synced).await;
-    let mut commenter = Stock::connect(&relay, &address(&relay, "acme/list", &of("comment")), 3).await;
+    let mut commenter = Stock::connect(&relay, &ticket(&relay, "acme/list", &of("comment")), 3).await;
     commenter.announces(3, 1, "{\"name\":\"commenter\"}").await;
     writer.until(|stock| stock.awareness.iter().any(|entry| entry.client == 3)).await;
     assert!(writer.awareness.iter().all(|entry| entry.client != 2), "{:?}", writer.awareness);
@@ -134,7 +134,7 @@ async fn ti3_a_stock_connection_ends_at_its_tokens_expiry() {
     let relay = start(&data, &issuer);
     let mut short = claims("ada", &[("write", "**")]);
     short["exp"] = json!(now_s() + 3 - LEEWAY_S);
-    let path = address(&relay, "acme/list", &issuer.sign(&short));
+    let path = ticket(&relay, "acme/list", &issuer.sign(&short));
     assert_eq!(refusal(&relay, &path).await, close_of(Code::TokenExpired));
 }
 
@@ -142,7 +142,7 @@ async fn ti3_a_stock_connection_ends_at_its_tokens_expiry() {
 async fn without_keys_a_ticket_is_given_to_anybody_and_none_is_needed() {
     let (_folder, data) = data();
     let relay = Relay::start(&data);
-    let path = address(&relay, "acme/list", "");
+    let path = ticket(&relay, "acme/list", "");
     let (mut with, mut without) =
         (Stock::connect(&relay, &path, 1).await, Stock::connect(&relay, "/yjs/acme/list", 2).await);
     with.types("hello").await;
