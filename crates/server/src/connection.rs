@@ -1,5 +1,6 @@
 //! One socket, one task.
 
+mod pace;
 mod socket;
 pub(crate) mod tidewell;
 pub(crate) mod yjs;

@@ -21,6 +21,7 @@ mod materializer;
 mod metrics;
 mod options;
 mod origin;
+mod pace;
 mod quarantine;
 mod relay;
 mod revocations;
@@ -38,9 +39,9 @@ pub use backup::{Report, Subject, ToolError, backup, restore, verify};
 pub use data_directory::DataDirectoryError;
 pub use materializer::{MaterializeError, materialize};
 pub use options::{
-    AccessTo, BackupOptions, Command, CommandLine, InvalidDuration, LogForm, MintOptions, QuarantineCommand,
-    QuarantineOptions, RestoreOptions, ServeOptions, TokenCommand, TokenOptions, VerifyOptions,
-    parse_duration,
+    AccessTo, BackupOptions, Command, CommandLine, InvalidBytes, InvalidDuration, LogForm, MintOptions,
+    QuarantineCommand, QuarantineOptions, RestoreOptions, ServeOptions, TokenCommand, TokenOptions,
+    VerifyOptions, parse_bytes, parse_duration,
 };
 pub use origin::InvalidOrigin;
 pub use quarantine::{QuarantineError, quarantined, release};

@@ -224,6 +224,39 @@ pub(crate) const CONNECTIONS_PER_ADDRESS: u32 = 2_000;
 /// a frame and check a token. 10,000 devices that come back within two seconds are let in.
 pub(crate) const JOINS_MAX: u32 = 4_096;
 
+/// Updates, openings and questions of one connection in a second (`--updates-per-second`): a person makes ten, and at
+/// about 80 µs each (2026-11) one connection takes less than half a core.
+pub(crate) const UPDATES_PER_SECOND: u64 = 5_000;
+
+/// Bytes of one connection's messages in a second (`--bytes-per-second`): more than most lines carry.
+pub(crate) const BYTES_PER_SECOND: &str = "16M";
+
+/// After a pause a connection may go so long without one: a device hands over what it made offline.
+pub(crate) const RATE_BURST: Duration = Duration::from_secs(10);
+
+/// News of presence of one connection in a second (`--presence-per-second`), each of which everybody in its room is told.
+/// A cursor that follows a pointer makes as many as a screen has frames; eyes need a third of them.
+pub(crate) const PRESENCE_PER_SECOND: u64 = 30;
+
+/// After a pause so many seconds' worth at once.
+pub(crate) const PRESENCE_BURST: Duration = Duration::from_secs(2);
+
+/// Tokens of one connection in a second: checking one takes about 100 µs, and honest ones live for minutes.
+pub(crate) const REFRESHES_PER_SECOND: u64 = 1;
+
+/// After a pause so many seconds' worth at once.
+pub(crate) const REFRESH_BURST: Duration = Duration::from_secs(10);
+
+/// A stock client's question for what it lacks counts as so many updates: a whole document may be read for it.
+pub(crate) const QUESTION_UPDATES: usize = 100;
+
+/// Longest time for which a connection that goes too fast is not read. Clients give a relay up that does not answer for
+/// 10 s.
+pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Tickets of one subject that nobody has used yet: a page may have as many documents open, and asks for all at once.
+pub(crate) const TICKETS_PER_SUBJECT: usize = 256;
+
 /// Bytes of a token: it comes before anybody is known, and is parsed.
 pub(crate) const TOKEN_BYTES_MAX: usize = 8 << 10;
 

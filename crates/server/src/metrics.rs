@@ -25,6 +25,11 @@ limits! {
     Address = "connections_per_address",
     Subject = "connections_per_subject",
     Joins = "joins",
+    Updates = "updates_per_second",
+    Bytes = "bytes_per_second",
+    Presence = "presence_per_second",
+    Refreshes = "refreshes_per_second",
+    Tickets = "tickets_per_subject",
 }
 
 /// The relay's figures. Made once for each relay, so that several can run in one process.

@@ -1,6 +1,8 @@
 //! The command line.
 
-use crate::limits::{CONNECTIONS_PER_SUBJECT, JOINS_MAX};
+use crate::limits::{
+    BYTES_PER_SECOND, CONNECTIONS_PER_SUBJECT, JOINS_MAX, PRESENCE_PER_SECOND, UPDATES_PER_SECOND,
+};
 use crate::token::claims::Level;
 use crate::token::mint::KeyKind;
 use crate::token::name_pattern::{InvalidPattern, NamePattern};
@@ -86,6 +88,15 @@ pub struct ServeOptions {
     /// How many may be on their way in at a time.
     #[arg(long, value_name = "N", default_value_t = JOINS_MAX, value_parser = at_least_one())]
     pub joins_max: u32,
+    /// How many updates one connection may send in a second; after a pause ten times as many. It waits beyond that.
+    #[arg(long, value_name = "N", default_value_t = UPDATES_PER_SECOND, value_parser = clap::value_parser!(u64).range(1..))]
+    pub updates_per_second: u64,
+    /// How many bytes one connection may send in a second, as 500K, 16M or 1G; likewise.
+    #[arg(long, value_name = "BYTES", default_value = BYTES_PER_SECOND, value_parser = parse_bytes)]
+    pub bytes_per_second: u64,
+    /// How many changes of one y-websocket client's presence others are told in a second; the newest comes always.
+    #[arg(long, value_name = "N", default_value_t = PRESENCE_PER_SECOND, value_parser = clap::value_parser!(u64).range(1..))]
+    pub presence_per_second: u64,
     /// Form of the log on standard error.
     #[arg(long, value_enum, default_value_t = LogForm::Text)]
     pub log: LogForm,
@@ -281,6 +292,23 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     number.checked_mul(seconds_each).map(Duration::from_secs).ok_or(InvalidDuration)
 }
 
+/// A number of bytes that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a number of bytes is a whole number above 0, and K, M or G for 1024 of the one before, as in 16M")]
+pub struct InvalidBytes;
+
+/// Reads `1000`, `500K`, `16M` or `2G`.
+pub fn parse_bytes(text: &str) -> Result<u64, InvalidBytes> {
+    let units = [("K", 1u64 << 10), ("M", 1 << 20), ("G", 1 << 30)];
+    let (number, each) = units
+        .into_iter()
+        .find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, bytes)))
+        .unwrap_or((text, 1));
+    let is_plain = number.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u64 = number.parse().ok().filter(|number| is_plain && *number > 0).ok_or(InvalidBytes)?;
+    number.checked_mul(each).ok_or(InvalidBytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,6 +320,17 @@ mod tests {
         assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
         for bad in ["", "d", "7", "-1d", "+1d", "1.5h", "7 d", "7w", "99999999999999999999d", "é"] {
             assert_eq!(parse_duration(bad), Err(InvalidDuration), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_bytes_are_read_or_refused_but_never_guessed() {
+        assert_eq!(parse_bytes("16M"), Ok(16 << 20));
+        assert_eq!(parse_bytes("1000"), Ok(1000));
+        assert_eq!(parse_bytes("3K"), Ok(3 << 10));
+        assert_eq!(parse_bytes("2G"), Ok(2 << 30));
+        for bad in ["", "0", "0M", "M", "-1", "+1", "1.5G", "1 M", "1MB", "16m", "99999999999G", "é"] {
+            assert_eq!(parse_bytes(bad), Err(InvalidBytes), "{bad}");
         }
     }
 

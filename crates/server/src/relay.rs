@@ -4,6 +4,7 @@ use crate::authority::Authority;
 use crate::connections::Connections;
 use crate::metrics::Metrics;
 use crate::origin::Origins;
+use crate::pace::Rates;
 use crate::rooms::Rooms;
 use crate::store::Readers;
 use crate::tickets::Tickets;
@@ -24,6 +25,8 @@ pub(crate) struct Relay {
     pub(crate) tickets: Tickets,
     /// Permits to tell a client, on a socket of its own, when to come back.
     pub(crate) told: Arc<Semaphore>,
+    /// How fast a connection may go.
+    pub(crate) rates: Rates,
     /// The name of the store's history.
     pub(crate) lineage: u64,
     pub(crate) is_draining: AtomicBool,

@@ -275,12 +275,19 @@ impl RoomHandle {
         self.inner.lock().log.ended(end);
     }
 
-    /// Takes an awareness update from a y-websocket client.
-    pub(crate) fn awareness(&self, member: MemberId, entries: Vec<tidewell_sync_core::awareness::Entry>) {
-        let mut inner = self.inner.lock();
-        if inner.awareness.get_or_insert_default().take(member, entries) {
-            inner.mark_for_awareness();
-        }
+    /// Takes an awareness update from a y-websocket client; answers whether it is news. Others are told by
+    /// [`Self::tell_awareness`], or with somebody else's news.
+    pub(crate) fn awareness(
+        &self,
+        member: MemberId,
+        entries: Vec<tidewell_sync_core::awareness::Entry>,
+    ) -> bool {
+        self.inner.lock().awareness.get_or_insert_default().take(member, entries)
+    }
+
+    /// Has everybody told the news of presence.
+    pub(crate) fn tell_awareness(&self) {
+        self.inner.lock().mark_for_awareness();
     }
 
     /// Has a y-websocket client told everybody's presence.

@@ -8,13 +8,14 @@ use crate::data_directory::{DataDirectory, DataDirectoryError};
 use crate::http::router;
 use crate::limits::{
     CHECKPOINT_EVERY, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS, DRAIN_CLOSE, DRAIN_FLUSH, DRAIN_LAST_FLUSH,
-    DRAIN_WITHIN, FILES_RESERVED, KEYS_READ_EVERY, PRUNE_EVERY, READERS_MAX, SWEEP_EVERY, TOLD_AT_ONCE_MAX,
-    WAL_PAGES_MAX,
+    DRAIN_WITHIN, FILES_RESERVED, KEYS_READ_EVERY, PRESENCE_BURST, PRUNE_EVERY, RATE_BURST, READERS_MAX,
+    REFRESH_BURST, REFRESHES_PER_SECOND, SWEEP_EVERY, TOLD_AT_ONCE_MAX, WAL_PAGES_MAX,
 };
 use crate::materializer::{Pool, Program};
 use crate::metrics::Metrics;
 use crate::options::ServeOptions;
 use crate::origin::{InvalidOrigin, Origins};
+use crate::pace::{Rate, Rates};
 use crate::relay::Relay;
 use crate::rooms::Rooms;
 use crate::store::{Checkpointer, CommitError, OpenError, Store};
@@ -158,6 +159,7 @@ impl Prepared {
             origins,
             authority,
             tickets,
+            rates: rates(options),
             told: Arc::new(Semaphore::new(TOLD_AT_ONCE_MAX)),
             lineage,
             is_draining,
@@ -230,6 +232,15 @@ fn connection_limits(options: &ServeOptions) -> ConnectionLimits {
         per_address: size(options.connections_per_address.unwrap_or(CONNECTIONS_PER_ADDRESS)),
         per_loopback: options.connections_per_address.map_or(usize::MAX, size),
         joins: size(options.joins_max),
+    }
+}
+
+fn rates(options: &ServeOptions) -> Rates {
+    Rates {
+        updates: Rate::new(options.updates_per_second, RATE_BURST),
+        bytes: Rate::new(options.bytes_per_second, RATE_BURST),
+        presence: Rate::new(options.presence_per_second, PRESENCE_BURST),
+        refreshes: Rate::new(REFRESHES_PER_SECOND, REFRESH_BURST),
     }
 }
 

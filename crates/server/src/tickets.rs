@@ -3,7 +3,7 @@
 //! An address ends up in logs and histories. So a ticket is for one document, for one connection, and for some seconds.
 
 use crate::authority::Pass;
-use crate::limits::{TICKET_VALID, TICKETS_MAX};
+use crate::limits::{TICKET_VALID, TICKETS_MAX, TICKETS_PER_SUBJECT};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::Mutex;
@@ -23,6 +23,8 @@ struct Inner {
     tickets: FxHashMap<String, Ticket>,
     /// In the order in which they end.
     ends: VecDeque<(Instant, String)>,
+    /// How many each subject has.
+    counts: FxHashMap<String, usize>,
 }
 
 /// What a ticket is good for.
@@ -34,13 +36,20 @@ pub(crate) struct Ticket {
 }
 
 impl Tickets {
-    /// A new ticket; `None` when there are too many.
+    /// A new ticket; `None` when there are too many, of all or of its subject.
     pub(crate) fn issue(&self, ticket: Ticket, now: Instant) -> Option<String> {
         let name = URL_SAFE_NO_PAD.encode(rand::rng().random::<[u8; 24]>());
         let mut inner = self.0.lock();
         inner.drop_ended(now);
         if inner.ends.len() >= TICKETS_MAX {
             return None;
+        }
+        if let Some(subject) = ticket.pass.subject() {
+            let count = inner.counts.entry(subject.to_owned()).or_default();
+            if *count >= TICKETS_PER_SUBJECT {
+                return None;
+            }
+            *count += 1;
         }
         inner.ends.push_back((now + TICKET_VALID, name.clone()));
         inner.tickets.insert(name.clone(), ticket);
@@ -51,15 +60,28 @@ impl Tickets {
     pub(crate) fn redeem(&self, name: &str, now: Instant) -> Option<Ticket> {
         let mut inner = self.0.lock();
         inner.drop_ended(now);
-        inner.tickets.remove(name)
+        inner.remove(name)
     }
 }
 
 impl Inner {
     fn drop_ended(&mut self, now: Instant) {
         while let Some((_, name)) = self.ends.pop_front_if(|(end, _)| *end <= now) {
-            self.tickets.remove(&name);
+            self.remove(&name);
         }
+    }
+
+    fn remove(&mut self, name: &str) -> Option<Ticket> {
+        let ticket = self.tickets.remove(name)?;
+        if let Some(subject) = ticket.pass.subject()
+            && let Some(count) = self.counts.get_mut(subject)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(subject);
+            }
+        }
+        Some(ticket)
     }
 }
 

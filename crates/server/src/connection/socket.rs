@@ -40,6 +40,8 @@ pub(super) struct Intent {
     pub(super) may_read: bool,
     /// There is more to write as soon as the batch is out.
     pub(super) has_more: bool,
+    /// The connection looks again then, whatever happens.
+    pub(super) look_at: Option<Instant>,
 }
 
 pub(super) enum Frame {
@@ -66,6 +68,8 @@ pub(super) struct Socket {
     is_pinged: bool,
     heard_at: Instant,
     timer: Pin<Box<Sleep>>,
+    /// For [`Intent::look_at`]; few connections ever have one.
+    pause: Option<Pin<Box<Sleep>>>,
     /// Then the connection ends with this code.
     deadline: Option<(Instant, Code)>,
     /// How reading ended; what came before is taken first.
@@ -84,6 +88,7 @@ impl Socket {
             is_pinged: false,
             heard_at: now,
             timer: Box::pin(sleep_until(now + PING_AFTER)),
+            pause: None,
             deadline: None,
             end: None,
             metrics,
@@ -151,7 +156,27 @@ impl Socket {
         if wake.take_nudge() || (self.is_flushed && (intent.has_more || wake.is_marked())) {
             return Poll::Ready(Event::Free);
         }
+        if self.poll_pause(context, intent.look_at) {
+            return Poll::Ready(Event::Free);
+        }
         self.poll_timer(context)
+    }
+
+    /// True when it is time to look again.
+    fn poll_pause(&mut self, context: &mut Context<'_>, until: Option<Instant>) -> bool {
+        let Some(until) = until else {
+            self.pause = None;
+            return false;
+        };
+        let pause = self.pause.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if pause.deadline() != until {
+            pause.as_mut().reset(until);
+        }
+        let is_over = pause.as_mut().poll(context).is_ready();
+        if is_over {
+            self.pause = None;
+        }
+        is_over
     }
 
     fn poll_write(&mut self, context: &mut Context<'_>) -> Result<(), axum::Error> {

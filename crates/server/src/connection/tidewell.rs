@@ -1,5 +1,6 @@
 //! A client that speaks `tidewell.v1`: many documents on one socket.
 
+use super::pace::Pace;
 use super::socket::{Event, Frame, Intent, Socket};
 use super::{End, unshared};
 use crate::authority::Pass;
@@ -40,6 +41,7 @@ struct Connection {
     /// Rooms that took more from this connection than the store has; it is not read meanwhile.
     full: Vec<Arc<RoomHandle>>,
     has_pushed: bool,
+    pace: Pace,
     /// What its token allows; `None` before `Hello`.
     pass: Option<Pass>,
     /// Ends with the connection.
@@ -99,6 +101,7 @@ pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>, registered: Regi
         catch_ups: VecDeque::new(),
         full: Vec::new(),
         has_pushed: false,
+        pace: Pace::default(),
         pass: None,
         registered,
     });
@@ -111,7 +114,9 @@ pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>, registered: Regi
 impl Connection {
     async fn run(&mut self) -> End {
         loop {
-            let intent = Intent { may_read: self.may_read(), has_more: self.has_more() };
+            let look_at = self.pace.waits_until(&self.relay.metrics);
+            let may_read = look_at.is_none() && self.may_read();
+            let intent = Intent { may_read, has_more: self.has_more(), look_at };
             let event = self.socket.next(&self.wake, intent).await;
             if let Err(end) = self.look_at_pass() {
                 return end;
@@ -158,6 +163,7 @@ impl Connection {
 
     async fn frame(&mut self, frame: Frame) -> Result<(), End> {
         let Frame::Binary(frame) = frame else { return Err(Code::InvalidFrame.into()) };
+        self.pace.takes_bytes(&self.relay.rates, frame.len());
         if let Some(messages) = self.reassembly.take(frame)? {
             for message in ClientMessage::read_each(&messages) {
                 self.message(message?).await?;
@@ -167,6 +173,13 @@ impl Connection {
     }
 
     async fn message(&mut self, message: ClientMessage) -> Result<(), End> {
+        match message {
+            ClientMessage::Open { .. } | ClientMessage::Push { .. } | ClientMessage::Have { .. } => {
+                self.pace.takes_updates(&self.relay.rates, 1);
+            }
+            ClientMessage::Refresh { .. } => self.pace.takes_refresh(&self.relay.rates),
+            _ => {}
+        }
         match message {
             ClientMessage::Hello { version, token } => self.hello(version, &token),
             _ if self.pass.is_none() => Err(violation("the first message must be Hello")),

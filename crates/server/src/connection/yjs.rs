@@ -1,10 +1,14 @@
 //! A stock y-websocket client: one document on one socket, each message in a frame of its own.
 
+use super::pace::Pace;
 use super::socket::{Event, Frame, Intent, Socket};
 use super::{End, unshared};
 use crate::authority::Pass;
 use crate::catch_up::catch_up;
 use crate::connections::Registered;
+use crate::limits::QUESTION_UPDATES;
+use crate::metrics::Limit;
+use crate::pace::Bucket;
 use crate::relay::Relay;
 use crate::room_handle::RoomHandle;
 use crate::tickets::Ticket;
@@ -18,6 +22,7 @@ use tidewell_sync_core::protocol::Access;
 use tidewell_sync_core::room::{Behind, MemberId, Outgoing, PushKind};
 use tidewell_sync_core::update::EMPTY;
 use tidewell_sync_core::y_protocol::YMessage;
+use tokio::time::Instant;
 
 /// The only channel.
 const CHANNEL: u32 = 0;
@@ -31,6 +36,10 @@ struct Connection {
     access: Access,
     pass: Pass,
     has_pushed: bool,
+    pace: Pace,
+    presence: Bucket,
+    /// Others have not been told the newest presence.
+    has_untold_presence: bool,
     /// The client's question is answered as soon as it has been sent everything up to here: then it counts itself as
     /// synced.
     answers_at: Option<u64>,
@@ -74,6 +83,9 @@ pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>, ticket: Ticket, 
         access,
         pass,
         has_pushed: false,
+        pace: Pace::default(),
+        presence: Bucket::default(),
+        has_untold_presence: false,
         answers_at: None,
         _registered: registered,
     });
@@ -87,7 +99,10 @@ pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>, ticket: Ticket, 
 impl Connection {
     async fn run(&mut self) -> End {
         loop {
-            let intent = Intent { may_read: self.may_read(), has_more: false };
+            let waits_until = self.pace.waits_until(&self.relay.metrics);
+            let may_read = waits_until.is_none() && self.may_read();
+            let look_at = waits_until.into_iter().chain(self.tell_presence()).min();
+            let intent = Intent { may_read, has_more: false, look_at };
             let event = self.socket.next(&self.wake, intent).await;
             if let Err(end) = self.look_at_pass() {
                 return end;
@@ -123,21 +138,50 @@ impl Connection {
         !(self.has_pushed && is_store_full)
     }
 
+    /// Has others told what was held back, or answers when they may be.
+    fn tell_presence(&mut self) -> Option<Instant> {
+        if !self.has_untold_presence {
+            return None;
+        }
+        let now = Instant::now();
+        let later = self.presence.free_at(now);
+        if later.is_none() {
+            self.has_untold_presence = false;
+            self.presence.take(self.relay.rates.presence, 1, now);
+            self.room.tell_awareness();
+        }
+        later
+    }
+
+    /// Takes what a client says of presence. The newest is kept at once, and others are told as often as they may be.
+    fn awareness(&mut self, update: &Bytes) -> Result<(), End> {
+        let entries = awareness::decode(update)?;
+        if self.room.awareness(self.member, entries) {
+            let had_untold = std::mem::replace(&mut self.has_untold_presence, true);
+            if self.tell_presence().is_some() && !had_untold {
+                self.relay.metrics.hit(Limit::Presence);
+            }
+        }
+        Ok(())
+    }
+
     fn frame(&mut self, frame: Frame) -> Result<(), End> {
         let Frame::Binary(frame) = frame else { return Err(Code::InvalidFrame.into()) };
+        self.pace.takes_bytes(&self.relay.rates, frame.len());
         YMessage::read_each(&frame).try_for_each(|message| self.message(message?))
     }
 
     fn message(&mut self, message: YMessage) -> Result<(), End> {
         match message {
-            YMessage::SyncStep1(vector) => self.room.asked(self.member, vector),
+            YMessage::SyncStep1(vector) => {
+                self.pace.takes_updates(&self.relay.rates, QUESTION_UPDATES);
+                self.room.asked(self.member, vector);
+            }
             YMessage::SyncStep2(update) => self.push(PushKind::Answer, update)?,
             YMessage::Update(update) => self.push(PushKind::Edit, update)?,
             // Every stock client tells of its presence as soon as it is there: that is no reason to send a reader away.
             YMessage::Awareness(_) if self.access == Access::Read => {}
-            YMessage::Awareness(update) => {
-                self.room.awareness(self.member, awareness::decode(&update)?);
-            }
+            YMessage::Awareness(update) => self.awareness(&update)?,
             YMessage::QueryAwareness => self.room.query_awareness(self.member),
             YMessage::Auth(_) => {}
         }
@@ -145,6 +189,7 @@ impl Connection {
     }
 
     fn push(&mut self, kind: PushKind, update: Bytes) -> Result<(), End> {
+        self.pace.takes_updates(&self.relay.rates, 1);
         if self.access != Access::Write {
             // An answer that has nothing to say is no edit.
             return if update == EMPTY { Ok(()) } else { Err(Code::Forbidden.into()) };

@@ -3,6 +3,7 @@
 use super::refusal::Refusal;
 use super::{bearer, origin};
 use crate::limits::TICKET_VALID;
+use crate::metrics::Limit;
 use crate::relay::Relay;
 use crate::tickets::Ticket;
 use axum::Json;
@@ -27,8 +28,7 @@ pub(super) async fn issue(
     };
     let response = match answer {
         Ok(ticket) => {
-            let valid_ms = u64::try_from(TICKET_VALID.as_millis()).unwrap_or(0);
-            let body = serde_json::json!({ "ticket": ticket, "valid_ms": valid_ms });
+            let body = serde_json::json!({ "ticket": ticket, "valid_ms": valid_ms() });
             ([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
         }
         Err(refusal) => {
@@ -44,7 +44,14 @@ fn ticket(relay: &Relay, document: &str, headers: &HeaderMap) -> Result<String, 
     let pass = relay.authority.admit(bearer(headers))?;
     let access = pass.access(&document).ok_or(Code::Forbidden)?;
     let ticket = Ticket { document, access, pass };
-    relay.tickets.issue(ticket, Instant::now()).ok_or_else(|| Code::Overloaded.into())
+    relay.tickets.issue(ticket, Instant::now()).ok_or_else(|| {
+        relay.metrics.hit(Limit::Tickets);
+        Refusal::overloaded(valid_ms())
+    })
+}
+
+fn valid_ms() -> u64 {
+    u64::try_from(TICKET_VALID.as_millis()).unwrap_or(0)
 }
 
 /// A browser asks before it sends a token to another origin than the page's.

@@ -1,11 +1,17 @@
 //! More of everything than there may be: who is refused is told when to come back, and the others are served.
 
+use crate::author::Author;
 use crate::client::{Client, close_of, closed, socket};
 use crate::process::{Relay, data};
+use crate::stock::Stock;
 use crate::tickets::ticket;
 use crate::tokens::Issuer;
+use futures_util::SinkExt;
+use std::time::{Duration, Instant};
 use tidewell_sync_core::code::Code;
-use tidewell_sync_core::protocol::{ClientMessage, RelayMessage, SUBPROTOCOL, VERSION};
+use tidewell_sync_core::protocol::{ClientMessage, RelayMessage, VERSION};
+use tidewell_sync_core::y_protocol::YMessage;
+use tokio_tungstenite::tungstenite::Message;
 
 const EVERYTHING: &[(&str, &str)] = &[("write", "**")];
 
@@ -99,6 +105,122 @@ async fn lm1_who_has_not_said_hello_takes_a_bounded_place_and_those_behind_come_
     Client::connect(&relay).await.settled().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn lm2_who_sends_updates_too_fast_waits_and_loses_nothing() {
+    let (_folder, data) = data();
+    let relay = Relay::start_with(&data, &["--updates-per-second", "20"]);
+    let (mut fast, mut other) = (Client::connect(&relay).await, Client::connect(&relay).await);
+    let author = Author::new(1);
+    fast.open(1, "a/doc").await;
+    other.open(1, "a/doc").await;
+    // With the opening 221, of which 200 are free; the others take 1.05 s.
+    let mut frame = Vec::new();
+    for number in 1..=220 {
+        ClientMessage::Push { channel: 1, number, update: author.types("x") }.write(&mut frame);
+    }
+    let began = Instant::now();
+    fast.socket.send(Message::Binary(frame.into())).await.unwrap();
+    fast.acknowledged(220).await;
+    fast.settled().await;
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(hit(&relay, "updates_per_second"), 1.0);
+    let read = Author::new(2);
+    while read.text().len() < 220 {
+        other.updates_through(1).await.iter().for_each(|update| read.applies(update));
+    }
+    // Nobody else waits.
+    other.settled().await;
+    assert_eq!(hit(&relay, "updates_per_second"), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lm2_who_sends_bytes_too_fast_waits_at_both_doors() {
+    let (_folder, data) = data();
+    let relay = Relay::start_with(&data, &["--bytes-per-second", "28K"]);
+    let mut stock = Stock::connect(&relay, "/yjs/a/doc", 1).await;
+    stock.until(|stock| stock.synced).await;
+    let began = Instant::now();
+    // Larger than what is read at once: the question behind it is not read together with it.
+    stock.types(&"x".repeat(340 << 10)).await;
+    let question = YMessage::SyncStep1(stock.doc.state_vector());
+    stock.synced = false;
+    stock.send(question).await;
+    stock.until(|stock| stock.synced).await;
+    assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
+    let mut client = Client::connect(&relay).await;
+    client.open(1, "a/other").await;
+    let began = Instant::now();
+    client.push(1, 1, Author::new(1).types(&"x".repeat(340 << 10))).await;
+    client.settled().await;
+    assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(hit(&relay, "bytes_per_second"), 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lm2_tokens_that_come_too_fast_are_read_later() {
+    let (_folder, data) = data();
+    let issuer = Issuer::new();
+    let relay = Relay::start_with(&data, &["--keys", &issuer.path()]);
+    let token = issuer.token("ada", EVERYTHING);
+    let mut client = Client::connect_with(&relay, &token).await;
+    let mut frame = Vec::new();
+    (0..12).for_each(|_| ClientMessage::Refresh { token: token.clone() }.write(&mut frame));
+    ClientMessage::Ping { nonce: 1 }.write(&mut frame);
+    let began = Instant::now();
+    client.socket.send(Message::Binary(frame.into())).await.unwrap();
+    // They are checked together, and what comes next waits.
+    assert_eq!(client.next().await, RelayMessage::Pong { nonce: 1 });
+    client.settled().await;
+    assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(hit(&relay, "refreshes_per_second"), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lm3_presence_that_changes_too_fast_is_told_less_often_and_the_newest_always() {
+    let (_folder, data) = data();
+    let relay = Relay::start_with(&data, &["--presence-per-second", "1"]);
+    let mut pointer = Stock::connect(&relay, "/yjs/a/doc", 1).await;
+    let mut watcher = Stock::connect(&relay, "/yjs/a/doc", 2).await;
+    pointer.until(|stock| stock.synced).await;
+    watcher.until(|stock| stock.synced).await;
+    let began = Instant::now();
+    for clock in 1..=200 {
+        pointer.announces(1, clock, &format!("{{\"x\":{clock}}}")).await;
+    }
+    let mut told = 0u64;
+    while watcher.awareness.first().is_none_or(|entry| entry.clock < 200) {
+        watcher.step().await;
+        told += 1;
+    }
+    assert_eq!(watcher.awareness[0].state, "{\"x\":200}");
+    // Two at once, and one a second; a message before them is of the synchronization.
+    assert!(told <= began.elapsed().as_secs() + 4, "{told} messages");
+    assert!(hit(&relay, "presence_per_second") >= 1.0);
+    // Its edits do not wait.
+    pointer.types("x").await;
+    watcher.until(|stock| stock.doc.text() == "x").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tickets_of_one_subject_take_a_bounded_place() {
+    let (_folder, data) = data();
+    let issuer = Issuer::new();
+    let relay = Relay::start_with(&data, &["--keys", &issuer.path()]);
+    let (ada, eve) = (issuer.token("ada", EVERYTHING), issuer.token("eve", EVERYTHING));
+    let first = ticket(&relay, "a/doc", &ada);
+    (1..256).for_each(|_| drop(ticket(&relay, "a/doc", &ada)));
+    let bearer = format!("Bearer {ada}");
+    let refused = relay.request("POST", "/v1/ticket/a/doc", &[("Authorization", &bearer)], "");
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    assert!(refused.contains("retry-after: 30") && refused.contains("\"overloaded\""), "{refused}");
+    assert_eq!(hit(&relay, "tickets_per_subject"), 1.0);
+    ticket(&relay, "a/doc", &eve);
+    // One that is used makes room.
+    let mut stock = Stock::connect(&relay, &first, 1).await;
+    stock.until(|stock| stock.synced).await;
+    ticket(&relay, "a/doc", &ada);
+}
+
 #[test]
 fn limits_that_would_let_nobody_in_are_refused() {
     let (_folder, data) = data();
@@ -106,7 +228,7 @@ fn limits_that_would_let_nobody_in_are_refused() {
     for option in
         ["--connections-max", "--connections-per-subject", "--connections-per-address", "--joins-max"]
     {
-        for bad in ["0", "-1", "many", "4294967296", ""] {
+        for bad in ["0", "-1", "many", "99999999999999999999", ""] {
             let refused = crate::process::output(&["serve", "--data", data, &format!("{option}={bad}")]);
             assert!(!refused.status.success(), "{option} {bad:?}");
             assert!(String::from_utf8_lossy(&refused.stderr).contains(option), "{option} {bad:?}");

@@ -1,0 +1,88 @@
+//! How fast somebody may go: token buckets.
+//!
+//! A bucket is one instant: when it will be full of tokens again, were it a queue. Whoever takes more than is there makes
+//! it later than now, and waits until then. What was taken is never taken back, so nothing is lost.
+
+use crate::limits::PAUSE_MAX;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// So many in a second, and for so long at once after a pause.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rate {
+    per_second: f64,
+    burst: Duration,
+}
+
+/// What somebody has used of a rate. The rate itself is everybody's.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Bucket {
+    /// When everything that was taken is earned; `None` when nothing ever was taken.
+    earned_at: Option<Instant>,
+}
+
+/// The rates of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rates {
+    /// Pushes and openings.
+    pub(crate) updates: Rate,
+    /// Bytes of messages.
+    pub(crate) bytes: Rate,
+    /// News of presence that others are told.
+    pub(crate) presence: Rate,
+    /// Tokens that are checked.
+    pub(crate) refreshes: Rate,
+}
+
+impl Rate {
+    pub(crate) fn new(per_second: u64, burst: Duration) -> Self {
+        // Above 2^53 a second it is no limit, and its last digits do not count.
+        Rate { per_second: per_second as f64, burst }
+    }
+}
+
+impl Bucket {
+    /// Takes tokens, whether they are there or not; never more than can be earned in [`PAUSE_MAX`].
+    pub(crate) fn take(&mut self, rate: Rate, tokens: usize, now: Instant) {
+        let cost = Duration::try_from_secs_f64(tokens as f64 / rate.per_second).unwrap_or(PAUSE_MAX);
+        let full = now.checked_sub(rate.burst).unwrap_or(now);
+        let earned_at = self.earned_at.map_or(full, |at| at.max(full)) + cost.min(rate.burst + PAUSE_MAX);
+        self.earned_at = Some(earned_at.min(now + PAUSE_MAX));
+    }
+
+    /// When there are tokens again, if there are none now.
+    pub(crate) fn free_at(&self, now: Instant) -> Option<Instant> {
+        self.earned_at.filter(|at| *at > now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: Duration = Duration::from_secs(2);
+
+    #[test]
+    fn a_burst_is_free_and_what_is_beyond_it_is_waited_for() {
+        let (rate, start, mut bucket) = (Rate::new(10, RATE), Instant::now(), Bucket::default());
+        assert_eq!(bucket.free_at(start), None);
+        (0..20).for_each(|_| bucket.take(rate, 1, start));
+        assert_eq!(bucket.free_at(start), None, "20 are two seconds' worth");
+        bucket.take(rate, 5, start);
+        let wait = bucket.free_at(start).unwrap() - start;
+        assert!(wait.abs_diff(Duration::from_millis(500)) < Duration::from_micros(1), "{wait:?}");
+        assert_eq!(bucket.free_at(start + wait), None);
+        // After a long pause there is one burst, not several.
+        let later = start + 100 * RATE;
+        bucket.take(rate, 21, later);
+        assert!(bucket.free_at(later).is_some());
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_the_longest_pause() {
+        let (rate, start, mut bucket) = (Rate::new(1, RATE), Instant::now(), Bucket::default());
+        bucket.take(rate, usize::MAX, start);
+        bucket.take(rate, 1_000, start);
+        assert_eq!(bucket.free_at(start), Some(start + PAUSE_MAX));
+    }
+}
