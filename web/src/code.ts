@@ -29,6 +29,8 @@ export const help = {
   invalid_token:
     'The token is missing, malformed, not yet valid, for another relay, or signed with an unknown key.',
   token_revoked: 'The token was revoked. Only one that is issued anew is accepted.',
+  document_full:
+    'The document is as large as it may be at the relay. Edits are kept on the device; deleting makes room.',
   invalid_options: 'An option has a value that cannot be used; the message names it.',
   invalid_value:
     'A value cannot be stored in a document (undefined, a function, a symbol, a cycle, or nesting deeper than 64).',
@@ -48,6 +50,8 @@ export const help = {
   disconnected: 'There is no connection to the relay. Edits are kept on this device and sent later.',
   token_expired: 'The token has expired. The client asks for a new one and comes back by itself.',
   kicked: "The relay's administrator ended this connection. The client comes back by itself.",
+  quota_exceeded:
+    "The documents of this name's first segment are as large as they may be. Edits are kept on the device until there is room.",
   device_failed:
     "The browser aborted a write to this device's store. It is tried again; the edits are still in memory.",
   device_full: "The browser's storage quota is used up. Free some space; the edits are still in memory.",
@@ -73,6 +77,7 @@ const transient: ReadonlySet<Code> = new Set<Code>([
   'disconnected',
   'token_expired',
   'kicked',
+  'quota_exceeded',
   'device_failed',
   'device_full',
   'device_unavailable',

@@ -20,10 +20,7 @@ pub(crate) struct LogSize {
 enum State {
     Free,
     /// Being compacted, with what was in the log then.
-    Compacting {
-        rows: u64,
-        bytes: u64,
-    },
+    Compacting,
     /// Not to be compacted.
     Quarantined,
 }
@@ -31,8 +28,15 @@ enum State {
 /// How a compaction ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The snapshot is in the store and has this size.
-    Done { snapshot_bytes: u64 },
+    /// The snapshot is in the store.
+    Done {
+        /// Its size.
+        snapshot_bytes: u64,
+        /// Rows that are in it and were not in the one before.
+        rows: u64,
+        /// Bytes of those.
+        bytes: u64,
+    },
     /// It is tried again later.
     Later,
     /// It is not tried again.
@@ -63,7 +67,21 @@ impl LogSize {
     }
 
     pub(crate) fn is_compacting(&self) -> bool {
-        matches!(self.state, State::Compacting { .. })
+        self.state == State::Compacting
+    }
+
+    /// Bytes that loading it reads.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.bytes.saturating_add(self.snapshot_bytes)
+    }
+
+    /// True, once, when it is time for a document that is full: what was deleted makes room then.
+    pub(crate) fn start_to_make_room(&mut self, quiet: Duration) -> bool {
+        let start = self.state == State::Free && quiet >= COMPACT_QUIET && self.rows > 0;
+        if start {
+            self.state = State::Compacting;
+        }
+        start
     }
 
     /// True, once, when it is time: nothing was committed for `quiet`.
@@ -74,16 +92,17 @@ impl LogSize {
         // A snapshot alone cannot get better.
         let start = self.state == State::Free && is_long && self.rows > 1;
         if start {
-            self.state = State::Compacting { rows: self.rows, bytes: self.bytes };
+            self.state = State::Compacting;
         }
         start
     }
 
     pub(crate) fn ended(&mut self, end: End) {
-        let State::Compacting { rows, bytes } = self.state else { return };
+        if self.state != State::Compacting {
+            return;
+        }
         self.state = if end == End::Quarantined { State::Quarantined } else { State::Free };
-        if let End::Done { snapshot_bytes } = end {
-            // Commits since the start may or may not be in the snapshot; counting them again is harmless.
+        if let End::Done { snapshot_bytes, rows, bytes } = end {
             self.rows = self.rows.saturating_sub(rows);
             self.bytes = self.bytes.saturating_sub(bytes);
             self.snapshot_bytes = snapshot_bytes;
@@ -167,7 +186,12 @@ mod tests {
         let mut log = log_of(COMPACT_ROWS_MIN, 1);
         assert!(log.start_compaction(COMPACT_QUIET));
         assert!(!log.start_compaction(COMPACT_QUIET), "one at a time");
-        log.ended(End::Done { snapshot_bytes: COMPACT_BYTES_MIN * 10 });
+        log.ended(End::Done {
+            snapshot_bytes: COMPACT_BYTES_MIN * 10,
+            rows: COMPACT_ROWS_MIN,
+            bytes: COMPACT_ROWS_MIN,
+        });
+        assert_eq!(log.total_bytes(), COMPACT_BYTES_MIN * 10);
         (0..10).for_each(|_| log.committed(COMPACT_BYTES_MIN as usize / 10));
         assert!(!log.start_compaction(COMPACT_QUIET));
     }

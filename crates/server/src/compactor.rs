@@ -93,12 +93,12 @@ impl Compactor {
     pub(crate) async fn compact(self: Arc<Self>, room: Arc<RoomHandle>) {
         let document = room.document();
         let end = match self.try_compact(document).await {
-            Ok(snapshot_bytes) => {
+            Ok(end) => {
                 self.metrics.compactions.increment(1);
                 if self.pause.lock().succeeded() {
                     tracing::info!("documents can be compacted again");
                 }
-                End::Done { snapshot_bytes }
+                end
             }
             // Somebody else's snapshot is newer.
             Err(CompactionError::Swap(SwapError::Stale)) => End::Later,
@@ -126,18 +126,22 @@ impl Compactor {
         }
     }
 
-    async fn try_compact(&self, document: &DocumentName) -> Result<u64, CompactionError> {
+    async fn try_compact(&self, document: &DocumentName) -> Result<End, CompactionError> {
         // Documents wait for their turn in the store, not in memory.
         let turn = self.pool.turn().await?;
-        let Some(stored) = self.readers.document(document.clone()).await? else { return Ok(0) };
+        let Some(stored) = self.readers.document(document.clone()).await? else { return Ok(End::Later) };
         if let (Some(snapshot), true) = (&stored.snapshot, stored.tail.is_empty()) {
             // What was counted since the last one is in it already.
-            return Ok(u64::try_from(snapshot.len()).unwrap_or(u64::MAX));
+            return Ok(End::Done { snapshot_bytes: size(snapshot), rows: u64::MAX, bytes: u64::MAX });
         }
         let updates: Vec<Bytes> = stored.updates().cloned().collect();
         let update = self.pool.compact(&turn, &updates).await?;
         drop(updates);
-        let snapshot_bytes = u64::try_from(update.len()).unwrap_or(u64::MAX);
+        let end = End::Done {
+            snapshot_bytes: size(&update),
+            rows: u64::try_from(stored.tail.len()).unwrap_or(u64::MAX),
+            bytes: stored.tail.iter().map(size).sum(),
+        };
         let (epoch, sequence) = (stored.epoch, stored.sequence);
         let verify = {
             let update = update.clone();
@@ -149,7 +153,7 @@ impl Compactor {
         self.writer.run(Job::Swap { snapshot, done });
         swapped.await.map_err(|_| CompactionError::Ending)??;
         self.prune(Some(document.clone())).await;
-        Ok(snapshot_bytes)
+        Ok(end)
     }
 
     async fn quarantine(&self, document: &DocumentName, reason: &str) {
@@ -177,6 +181,10 @@ impl Compactor {
             }
         }
     }
+}
+
+fn size(bytes: &Bytes) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 /// Compares a snapshot with the rows it was made of, by admission alone: the process that made it is not

@@ -23,6 +23,7 @@ mod options;
 mod origin;
 mod pace;
 mod quarantine;
+mod quotas;
 mod relay;
 mod revocations;
 mod room_handle;

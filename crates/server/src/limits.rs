@@ -254,6 +254,13 @@ pub(crate) const QUESTION_UPDATES: usize = 100;
 /// 10 s.
 pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// … and one whose tenant writes too fast: both kinds of client take a relay for gone that has said nothing for 30 s.
+pub(crate) const TENANT_PAUSE_MAX: Duration = Duration::from_secs(20);
+
+/// Size of a document (`--document-bytes-max`): its last snapshot and the rows after it. A larger one could not be
+/// compacted any more ([`MATERIALIZER_FRAME_BYTES_MAX`]), and everybody who opens it loads all of it.
+pub(crate) const DOCUMENT_BYTES_MAX: &str = "200M";
+
 /// Tickets of one subject that nobody has used yet: a page may have as many documents open, and asks for all at once.
 pub(crate) const TICKETS_PER_SUBJECT: usize = 256;
 

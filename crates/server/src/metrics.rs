@@ -30,6 +30,7 @@ limits! {
     Presence = "presence_per_second",
     Refreshes = "refreshes_per_second",
     Tickets = "tickets_per_subject",
+    TenantBytes = "tenant_bytes_per_second",
 }
 
 /// The relay's figures. Made once for each relay, so that several can run in one process.

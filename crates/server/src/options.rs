@@ -1,7 +1,8 @@
 //! The command line.
 
 use crate::limits::{
-    BYTES_PER_SECOND, CONNECTIONS_PER_SUBJECT, JOINS_MAX, PRESENCE_PER_SECOND, UPDATES_PER_SECOND,
+    BYTES_PER_SECOND, CONNECTIONS_PER_SUBJECT, DOCUMENT_BYTES_MAX, JOINS_MAX, PRESENCE_PER_SECOND,
+    UPDATES_PER_SECOND,
 };
 use crate::token::claims::Level;
 use crate::token::mint::KeyKind;
@@ -97,6 +98,15 @@ pub struct ServeOptions {
     /// How many changes of one y-websocket client's presence others are told in a second; the newest comes always.
     #[arg(long, value_name = "N", default_value_t = PRESENCE_PER_SECOND, value_parser = clap::value_parser!(u64).range(1..))]
     pub presence_per_second: u64,
+    /// How large a document may be.
+    #[arg(long, value_name = "BYTES", default_value = DOCUMENT_BYTES_MAX, value_parser = parse_bytes)]
+    pub document_bytes_max: u64,
+    /// How large the documents of one tenant (a name's first segment) may be together; no limit, if it is left out.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub tenant_bytes_max: Option<u64>,
+    /// How many bytes of updates one tenant may send in a second; no limit, if it is left out.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub tenant_bytes_per_second: Option<u64>,
     /// Form of the log on standard error.
     #[arg(long, value_enum, default_value_t = LogForm::Text)]
     pub log: LogForm,

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 pub(crate) struct Rate {
     per_second: f64,
     burst: Duration,
+    pause_max: Duration,
 }
 
 /// What somebody has used of a rate. The rate itself is everybody's.
@@ -37,17 +38,23 @@ pub(crate) struct Rates {
 impl Rate {
     pub(crate) fn new(per_second: u64, burst: Duration) -> Self {
         // Above 2^53 a second it is no limit, and its last digits do not count.
-        Rate { per_second: per_second as f64, burst }
+        Rate { per_second: per_second as f64, burst, pause_max: PAUSE_MAX }
+    }
+
+    /// The same with another longest pause.
+    pub(crate) fn pausing(self, pause_max: Duration) -> Self {
+        Rate { pause_max, ..self }
     }
 }
 
 impl Bucket {
-    /// Takes tokens, whether they are there or not; never more than can be earned in [`PAUSE_MAX`].
+    /// Takes tokens, whether they are there or not; never more than can be earned in the longest pause.
     pub(crate) fn take(&mut self, rate: Rate, tokens: usize, now: Instant) {
-        let cost = Duration::try_from_secs_f64(tokens as f64 / rate.per_second).unwrap_or(PAUSE_MAX);
+        let cost = Duration::try_from_secs_f64(tokens as f64 / rate.per_second).unwrap_or(Duration::MAX);
         let full = now.checked_sub(rate.burst).unwrap_or(now);
-        let earned_at = self.earned_at.map_or(full, |at| at.max(full)) + cost.min(rate.burst + PAUSE_MAX);
-        self.earned_at = Some(earned_at.min(now + PAUSE_MAX));
+        let earned_at =
+            self.earned_at.map_or(full, |at| at.max(full)) + cost.min(rate.burst + rate.pause_max);
+        self.earned_at = Some(earned_at.min(now + rate.pause_max));
     }
 
     /// When there are tokens again, if there are none now.

@@ -6,12 +6,15 @@ use crate::awareness::Awareness;
 use crate::catch_up::SharedCatchUp;
 use crate::compaction::LogSize;
 use crate::limits::{CATCH_UP_KEPT, ROOM_IDLE_AFTER};
+use crate::quotas::{Quota, Quotas, Tenant};
 use crate::wake::Wake;
 use crate::writer::WriterQueue;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Instant;
+use thiserror::Error;
+use tidewell_sync_core::code::Code;
 use tidewell_sync_core::document_name::DocumentName;
 use tidewell_sync_core::protocol::{Position, Resume};
 use tidewell_sync_core::room::{Batch, MemberId, Outgoing, PushKind, Receipt, Room};
@@ -39,6 +42,7 @@ struct Inner {
     /// Bytes that the writer's queue counts for this room.
     counted_bytes: usize,
     log: LogSize,
+    quota: Quota,
     last_commit: Instant,
     empty_since: Instant,
 }
@@ -62,6 +66,24 @@ pub(crate) enum JoinError {
     NeedsStateVector { epoch: u64, sequence: u64 },
 }
 
+/// Why an update is not taken. Nothing of it was.
+#[derive(Debug, Error)]
+pub(crate) enum PushError {
+    #[error(transparent)]
+    Invalid(#[from] InvalidUpdate),
+    #[error("{}", .0.help())]
+    Full(Code),
+}
+
+impl PushError {
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            PushError::Invalid(invalid) => invalid.code(),
+            PushError::Full(code) => *code,
+        }
+    }
+}
+
 /// A place in a room.
 #[derive(Debug)]
 pub(crate) struct Joined {
@@ -76,8 +98,10 @@ impl RoomHandle {
         log: LogSize,
         catch_up: SharedCatchUp,
         writer: Arc<WriterQueue>,
+        quotas: &Quotas,
     ) -> Arc<Self> {
         let now = Instant::now();
+        let quota = quotas.of(room.document(), log.total_bytes());
         let inner = Inner {
             room,
             seats: Vec::new(),
@@ -86,6 +110,7 @@ impl RoomHandle {
             is_evicted: false,
             counted_bytes: 0,
             log,
+            quota,
             last_commit: now,
             empty_since: now,
         };
@@ -140,15 +165,22 @@ impl RoomHandle {
         inner.mark(&[member]);
     }
 
-    /// Admits an update and has it committed.
+    /// Admits an update and has it committed. Answers its tenant if that has to wait now.
     pub(crate) fn push(
         self: &Arc<Self>,
         member: MemberId,
         kind: PushKind,
         number: Option<u64>,
         update: &Bytes,
-    ) -> Result<(), InvalidUpdate> {
+    ) -> Result<Option<Arc<Tenant>>, PushError> {
         let mut inner = self.inner.lock();
+        let waits = inner.quota.takes(update.len());
+        // Deletions are taken always: they make room. So is what is here already.
+        if let Some(code) = inner.quota.is_over()
+            && !inner.room.knows_structs_of(update)?
+        {
+            return Err(PushError::Full(code));
+        }
         let pushed = inner.room.push(member, kind, number, update)?;
         inner.mark(&pushed.wake);
         let bytes = inner.room.uncommitted_bytes();
@@ -156,12 +188,13 @@ impl RoomHandle {
             self.writer.admitted(bytes - inner.counted_bytes);
             inner.counted_bytes = bytes;
         }
+        inner.weigh();
         let enqueue = pushed.to_store && !std::mem::replace(&mut inner.is_queued, true);
         drop(inner);
         if enqueue {
             self.writer.enqueue(self.clone());
         }
-        Ok(())
+        Ok(waits)
     }
 
     /// True when those who pushed are not to be read until the store has caught up.
@@ -230,6 +263,7 @@ impl RoomHandle {
         let mut inner = self.inner.lock();
         inner.room.committed(receipt);
         inner.log.committed(row_bytes);
+        inner.weigh();
         inner.last_commit = Instant::now();
         let bytes = inner.room.uncommitted_bytes();
         let freed = inner.counted_bytes.saturating_sub(bytes);
@@ -267,12 +301,15 @@ impl RoomHandle {
     pub(crate) fn start_compaction(&self, now: Instant) -> bool {
         let Some(mut inner) = self.inner.try_lock() else { return false };
         let quiet = now.duration_since(inner.last_commit);
-        inner.log.start_compaction(quiet)
+        let is_full = inner.quota.is_over().is_some();
+        inner.log.start_compaction(quiet) || (is_full && inner.log.start_to_make_room(quiet))
     }
 
     /// How a compaction ended.
     pub(crate) fn compacted(&self, end: crate::compaction::End) {
-        self.inner.lock().log.ended(end);
+        let mut inner = self.inner.lock();
+        inner.log.ended(end);
+        inner.weigh();
     }
 
     /// Takes an awareness update from a y-websocket client; answers whether it is news. Others are told by
@@ -326,6 +363,12 @@ impl Inner {
         self.seats.push(Seat { member, wake, channel, is_marked: false, awareness_seen });
         self.mark(&[member]);
         Joined { member, epoch: self.room.epoch(), sequence: self.room.sequence() }
+    }
+
+    /// Tells its quota what the document has, committed or not.
+    fn weigh(&mut self) {
+        let uncommitted = u64::try_from(self.room.uncommitted_bytes()).unwrap_or(u64::MAX);
+        self.quota.weighs(self.log.total_bytes().saturating_add(uncommitted));
     }
 
     /// Members are numbered in the order in which they came, and so are the seats.

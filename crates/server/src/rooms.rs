@@ -3,6 +3,7 @@
 use crate::catch_up::{CatchUp, CatchUpError};
 use crate::compaction::LogSize;
 use crate::metrics::Metrics;
+use crate::quotas::Quotas;
 use crate::room_handle::RoomHandle;
 use crate::store::{FIRST_EPOCH, ReadError, Readers};
 use crate::writer::WriterQueue;
@@ -30,6 +31,7 @@ struct Inner {
     entries: Mutex<FxHashMap<DocumentName, Entry>>,
     readers: Readers,
     writer: Arc<WriterQueue>,
+    quotas: Quotas,
     lineage: u64,
     metrics: Arc<Metrics>,
 }
@@ -59,11 +61,12 @@ impl Rooms {
     pub(crate) fn new(
         readers: Readers,
         writer: Arc<WriterQueue>,
+        quotas: Quotas,
         lineage: u64,
         metrics: Arc<Metrics>,
     ) -> Self {
         let entries = Mutex::default();
-        Rooms { shared: Arc::new(Inner { entries, readers, writer, lineage, metrics }) }
+        Rooms { shared: Arc::new(Inner { entries, readers, writer, quotas, lineage, metrics }) }
     }
 
     /// The room of a document, loaded if need be. The same one for everybody until it is evicted.
@@ -145,6 +148,7 @@ impl Rooms {
             !room.evict(now)
         });
         let evicted = before - entries.len();
+        self.shared.quotas.sweep();
         if entries.len() < entries.capacity() / 4 {
             entries.shrink_to_fit();
         }
@@ -154,17 +158,17 @@ impl Rooms {
 
 impl Inner {
     async fn read(&self, document: DocumentName) -> Result<Arc<RoomHandle>, OpenError> {
-        let (lineage, writer) = (self.lineage, self.writer.clone());
+        let (lineage, writer, quotas) = (self.lineage, self.writer.clone(), self.quotas.clone());
         let Some(stored) = self.readers.document(document.clone()).await? else {
             let room = Room::new(document, FIRST_EPOCH, lineage, 0, Admitted::new());
-            return Ok(RoomHandle::new(room, LogSize::empty(), None, writer));
+            return Ok(RoomHandle::new(room, LogSize::empty(), None, writer, &quotas));
         };
         // Admission of a long log takes a while: not on a thread that sockets wait for.
         let load = move || {
             let (epoch, sequence, log) = (stored.epoch, stored.sequence, LogSize::of(&stored));
             let (admitted, catch_up) = CatchUp::load(stored)?;
             let room = Room::new(document, epoch, lineage, sequence, admitted);
-            Ok(RoomHandle::new(room, log, Some((catch_up, Instant::now())), writer))
+            Ok(RoomHandle::new(room, log, Some((catch_up, Instant::now())), writer, &quotas))
         };
         tokio::task::spawn_blocking(load).await.map_err(|_| OpenError::Ending)?
     }
@@ -182,7 +186,8 @@ mod tests {
         let directory = DataDirectory::create(folder.path()).unwrap();
         let store = Store::open(&directory, 1).unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
-        let rooms = Rooms::new(store.readers(1), WriterQueue::new(metrics.clone()), 1, metrics);
+        let quotas = Quotas::new(u64::MAX, None, None, |_| Ok::<(), ()>(())).unwrap();
+        let rooms = Rooms::new(store.readers(1), WriterQueue::new(metrics.clone()), quotas, 1, metrics);
         let document = DocumentName::parse("a/doc").unwrap();
         let (done, loading) = oneshot::channel();
         rooms.shared.entries.lock().insert(document.clone(), Entry::Loading(loading.shared()));

@@ -16,6 +16,7 @@ use crate::metrics::Metrics;
 use crate::options::ServeOptions;
 use crate::origin::{InvalidOrigin, Origins};
 use crate::pace::{Rate, Rates};
+use crate::quotas::Quotas;
 use crate::relay::Relay;
 use crate::rooms::Rooms;
 use crate::store::{Checkpointer, CommitError, OpenError, Store};
@@ -53,6 +54,9 @@ pub enum StartError {
     /// Nobody would know which tokens were revoked.
     #[error("the revoked tokens cannot be read: {0}")]
     Revocations(CommitError),
+    /// Nobody would know how much the tenants have.
+    #[error("the sizes of the documents cannot be read: {0}")]
+    Sizes(CommitError),
     /// An `--allow-origin` cannot be one.
     #[error(transparent)]
     Origin(#[from] InvalidOrigin),
@@ -144,7 +148,14 @@ impl Prepared {
         metrics.quarantined.set(u32::try_from(quarantined).map_or(f64::MAX, f64::from));
         let writer = WriterQueue::new(metrics.clone());
         let connections = Connections::new(connection_limits(options));
-        let rooms = Rooms::new(readers.clone(), writer.clone(), lineage, metrics.clone());
+        let quotas = Quotas::new(
+            options.document_bytes_max,
+            options.tenant_bytes_max,
+            options.tenant_bytes_per_second,
+            |count| store.sizes(count),
+        )
+        .map_err(StartError::Sizes)?;
+        let rooms = Rooms::new(readers.clone(), writer.clone(), quotas, lineage, metrics.clone());
         let pool = Pool::new(Program::new(options.materializer.as_deref()), metrics.clone());
         let compactor =
             Compactor::new(pool, readers.clone(), writer.clone(), metrics.clone(), options.history);

@@ -196,6 +196,11 @@ impl Room {
         }
     }
 
+    /// True when an update holds no content that is not here, committed or not; it may delete more.
+    pub fn knows_structs_of(&self, update: &[u8]) -> Result<bool, InvalidUpdate> {
+        self.admitted.knows_structs_of(update)
+    }
+
     /// Admits a member's update. `number` is acknowledged when this and everything before it is durable.
     pub fn push(
         &mut self,

@@ -344,17 +344,18 @@ impl Connection {
             return Ok(());
         }
         match room.push(*member, kind, Some(number), &unshared(update)) {
-            Ok(()) => {
+            Ok(waits) => {
+                self.pace.waits_for(waits);
                 self.relay.metrics.updates.increment(1);
                 self.has_pushed = true;
                 if room.is_full() && !self.full.iter().any(|full| Arc::ptr_eq(full, room)) {
                     self.full.push(room.clone());
                 }
             }
-            Err(invalid) => {
+            Err(error) => {
                 *is_refused = true;
-                tracing::debug!(document = %room.document(), %invalid, "an update was refused");
-                self.refuse(channel, number, invalid.code());
+                tracing::debug!(document = %room.document(), %error, "an update was refused");
+                self.refuse(channel, number, error.code());
             }
         }
         Ok(())

@@ -195,7 +195,8 @@ impl Connection {
             return if update == EMPTY { Ok(()) } else { Err(Code::Forbidden.into()) };
         }
         let pushed = self.room.push(self.member, kind, None, &unshared(update));
-        pushed.map_err(|invalid| End::Code(invalid.code(), invalid.to_string().into()))?;
+        let waits = pushed.map_err(|error| End::Code(error.code(), error.to_string().into()))?;
+        self.pace.waits_for(waits);
         self.relay.metrics.updates.increment(1);
         self.has_pushed = true;
         Ok(())

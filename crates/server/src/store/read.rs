@@ -1,7 +1,8 @@
 //! Reading documents and parts of their logs.
 
+use super::append::CommitError;
 use super::recent::{Recent, RecentRow};
-use super::{open_read_only, to_sql};
+use super::{Store, open_read_only, to_sql};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension};
@@ -173,6 +174,25 @@ pub(crate) fn document_at_rest(
     name: &DocumentName,
 ) -> Result<Option<StoredDocument>, ReadError> {
     document(connection, name, Vec::new())
+}
+
+impl Store {
+    /// Tells the size of each document, as a relay that has just started would load it: its snapshot, and the rows after
+    /// that.
+    pub(crate) fn sizes(&self, tell: &mut dyn FnMut(&str, u64)) -> Result<(), CommitError> {
+        let mut statement = self.connection.prepare(
+            "SELECT name, coalesce(length(snapshot.update_v1), 0) + coalesce((
+                SELECT sum(length(update_v1)) FROM log
+                WHERE log.document = document.id AND sequence > coalesce(snapshot.sequence, 0)), 0)
+             FROM document LEFT JOIN snapshot ON snapshot.document = document.id",
+        )?;
+        let mut found = statement.query(())?;
+        while let Some(row) = found.next()? {
+            let name = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+            tell(name, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0));
+        }
+        Ok(())
+    }
 }
 
 fn document(

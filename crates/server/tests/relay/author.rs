@@ -40,6 +40,15 @@ impl Author {
         transaction.encode_update_v1().into()
     }
 
+    /// Deletes everything.
+    pub(crate) fn deletes_all(&self) -> Bytes {
+        let root = self.doc.get_or_insert_text("t");
+        let mut transaction = self.doc.transact_mut();
+        let end = root.len(&transaction);
+        root.remove_range(&mut transaction, 0, end);
+        transaction.encode_update_v1().into()
+    }
+
     pub(crate) fn applies(&self, update: &[u8]) {
         let update = Update::decode_v1(update).unwrap();
         self.doc.transact_mut().apply_update(update).unwrap();

@@ -225,9 +225,18 @@ async fn tickets_of_one_subject_take_a_bounded_place() {
 fn limits_that_would_let_nobody_in_are_refused() {
     let (_folder, data) = data();
     let data = data.to_str().unwrap();
-    for option in
-        ["--connections-max", "--connections-per-subject", "--connections-per-address", "--joins-max"]
-    {
+    for option in [
+        "--connections-max",
+        "--connections-per-subject",
+        "--connections-per-address",
+        "--joins-max",
+        "--updates-per-second",
+        "--bytes-per-second",
+        "--presence-per-second",
+        "--document-bytes-max",
+        "--tenant-bytes-max",
+        "--tenant-bytes-per-second",
+    ] {
         for bad in ["0", "-1", "many", "99999999999999999999", ""] {
             let refused = crate::process::output(&["serve", "--data", data, &format!("{option}={bad}")]);
             assert!(!refused.status.success(), "{option} {bad:?}");

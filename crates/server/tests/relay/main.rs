@@ -12,6 +12,7 @@ mod crowds;
 mod disk;
 mod durability;
 mod process;
+mod quotas;
 mod refusals;
 mod rooms;
 mod start;

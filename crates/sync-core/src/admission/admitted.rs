@@ -150,10 +150,20 @@ impl Admitted {
     /// True when everything in `update` is here: its structs are known and its deletions made.
     pub fn covers(&self, update: &[u8]) -> Result<bool, InvalidUpdate> {
         let scan = Scan::new(update)?;
-        let mut known = scan.deletes.iter().all(|(client, start, end)| {
+        let deletes_known = scan.deletes.iter().all(|(client, start, end)| {
             let ranges = Ranges::one(*start, *end);
             ranges.is_empty() || self.clients.get(*client).is_some_and(|known| known.deleted.covers(&ranges))
         });
+        Ok(deletes_known && self.knows_structs(update, &scan)?)
+    }
+
+    /// True when all structs of `update` are known; it may delete more.
+    pub fn knows_structs_of(&self, update: &[u8]) -> Result<bool, InvalidUpdate> {
+        self.knows_structs(update, &Scan::new(update)?)
+    }
+
+    fn knows_structs(&self, update: &[u8], scan: &Scan<'_>) -> Result<bool, InvalidUpdate> {
+        let mut known = true;
         for section in &scan.sections {
             let mut reader = Reader::at(update, section.start);
             let mut end = section.clock;
