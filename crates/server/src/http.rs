@@ -2,11 +2,11 @@
 
 mod admin;
 mod refusal;
-mod remote;
 mod ticket;
 
 use crate::assets::Assets;
 use crate::authority::{Authority, Pass};
+use crate::client_address::ClientAddress;
 use crate::connection::{configured, tidewell, yjs};
 use crate::connections::Full;
 use crate::relay::Relay;
@@ -18,7 +18,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use refusal::Refusal;
-use remote::Remote;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Instant;
@@ -46,10 +45,11 @@ pub(crate) fn router(relay: Arc<Relay>, assets: Option<Assets>) -> Router {
 /// A foreign page is refused after the upgrade, in words: browsers hide the status of a failed one.
 async fn sync(
     State(relay): State<Arc<Relay>>,
-    Remote(address): Remote,
+    ClientAddress(address): ClientAddress,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
+    tracing::debug!(%address, "a client connects");
     let upgrade = configured(upgrade, FRAME_BYTES_MAX).protocols([SUBPROTOCOL]);
     if !relay.origins.allow(origin(&headers)) {
         return upgrade.on_upgrade(|socket| tidewell::refuse(socket, relay, Code::OriginForbidden));
@@ -93,12 +93,13 @@ struct StockQuery {
 
 async fn yjs_sync(
     State(relay): State<Arc<Relay>>,
-    Remote(address): Remote,
     Path(document): Path<String>,
     Query(query): Query<StockQuery>,
+    ClientAddress(address): ClientAddress,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
+    tracing::debug!(%address, document, "a y-websocket client connects");
     // Stock clients know no fragments: a frame is a message.
     let upgrade = configured(upgrade, MESSAGE_BYTES_MAX);
     if !relay.origins.allow(origin(&headers)) {

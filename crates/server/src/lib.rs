@@ -9,6 +9,7 @@ mod authority;
 mod awareness;
 mod backup;
 mod catch_up;
+mod client_address;
 mod commit_pace;
 mod compaction;
 mod compactor;
@@ -37,6 +38,7 @@ mod writer;
 
 pub use assets::AssetsError;
 pub use backup::{Report, Subject, ToolError, backup, restore, verify};
+pub use client_address::{InvalidNetwork, Network};
 pub use data_directory::DataDirectoryError;
 pub use materializer::{MaterializeError, materialize};
 pub use options::{

@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::client_address::Network;
 use crate::limits::{
     BYTES_PER_SECOND, CONNECTIONS_PER_SUBJECT, DOCUMENT_BYTES_MAX, JOINS_MAX, PRESENCE_PER_SECOND,
     UPDATES_PER_SECOND,
@@ -66,6 +67,10 @@ pub struct ServeOptions {
     /// A web page's origin that may connect besides loopback ones, as `https://app.example`. Repeatable.
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     pub allow_origin: Vec<String>,
+    /// A proxy that is believed when it tells a client's address in `X-Forwarded-For`: a network as `10.0.0.0/8`, or an
+    /// address. Repeatable.
+    #[arg(long = "trusted-proxy", value_name = "CIDR")]
+    pub trusted_proxy: Vec<Network>,
     /// Folder of a web page to serve at /.
     #[arg(long, value_name = "DIR")]
     pub assets: Option<PathBuf>,

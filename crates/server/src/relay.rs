@@ -1,6 +1,7 @@
 //! What all connections and requests share.
 
 use crate::authority::Authority;
+use crate::client_address::Network;
 use crate::connections::Connections;
 use crate::metrics::Metrics;
 use crate::origin::Origins;
@@ -21,6 +22,8 @@ pub(crate) struct Relay {
     pub(crate) connections: Connections,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) origins: Origins,
+    /// Who is believed about where a client is.
+    pub(crate) trusted_proxies: Vec<Network>,
     pub(crate) authority: Authority,
     pub(crate) tickets: Tickets,
     /// Permits to tell a client, on a socket of its own, when to come back.

@@ -168,6 +168,7 @@ impl Prepared {
             connections,
             metrics,
             origins,
+            trusted_proxies: options.trusted_proxy.clone(),
             authority,
             tickets,
             rates: rates(options),

@@ -2,6 +2,7 @@
 
 use super::bearer;
 use super::refusal::Refusal;
+use crate::client_address::ClientAddress;
 use crate::limits::{ADMIN_BODY_BYTES_MAX, ADMIN_BODY_WITHIN};
 use crate::relay::Relay;
 use crate::revocations::Revocation;
@@ -13,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::net::IpAddr;
 use std::sync::Arc;
 use tidewell_sync_core::code::Code;
 use tidewell_sync_core::document_name::DocumentName;
@@ -37,12 +39,20 @@ struct Kick {
     document: Option<String>,
 }
 
-pub(super) async fn revoke(State(relay): State<Arc<Relay>>, request: Request) -> Response {
-    answer(&relay, revoked(&relay, request).await)
+pub(super) async fn revoke(
+    State(relay): State<Arc<Relay>>,
+    ClientAddress(address): ClientAddress,
+    request: Request,
+) -> Response {
+    answer(&relay, revoked(&relay, address, request).await)
 }
 
-pub(super) async fn kick(State(relay): State<Arc<Relay>>, request: Request) -> Response {
-    answer(&relay, kicked(&relay, request).await)
+pub(super) async fn kick(
+    State(relay): State<Arc<Relay>>,
+    ClientAddress(address): ClientAddress,
+    request: Request,
+) -> Response {
+    answer(&relay, kicked(&relay, address, request).await)
 }
 
 fn answer(relay: &Relay, answer: Result<Value, Refusal>) -> Response {
@@ -55,7 +65,7 @@ fn answer(relay: &Relay, answer: Result<Value, Refusal>) -> Response {
     }
 }
 
-async fn revoked(relay: &Relay, request: Request) -> Result<Value, Refusal> {
+async fn revoked(relay: &Relay, address: IpAddr, request: Request) -> Result<Value, Refusal> {
     let pass = relay.authority.admit(bearer(request.headers()))?;
     if !pass.administers_everything() {
         return Err(Code::Forbidden.into());
@@ -80,7 +90,7 @@ async fn revoked(relay: &Relay, request: Request) -> Result<Value, Refusal> {
         return Err(Refusal::new(Code::Overloaded, message));
     }
     relay.connections.nudge_all();
-    tracing::info!(by = pass.subject().unwrap_or(""), ?revocation, "tokens are revoked");
+    tracing::info!(by = pass.subject().unwrap_or(""), %address, ?revocation, "tokens are revoked");
     let (done, stored) = oneshot::channel();
     relay.writer.run(Job::Revoke { revocation, done });
     match stored.await {
@@ -92,7 +102,7 @@ async fn revoked(relay: &Relay, request: Request) -> Result<Value, Refusal> {
     }
 }
 
-async fn kicked(relay: &Relay, request: Request) -> Result<Value, Refusal> {
+async fn kicked(relay: &Relay, address: IpAddr, request: Request) -> Result<Value, Refusal> {
     let pass = relay.authority.admit(bearer(request.headers()))?;
     if !pass.administers_something() {
         return Err(Code::Forbidden.into());
@@ -117,7 +127,7 @@ async fn kicked(relay: &Relay, request: Request) -> Result<Value, Refusal> {
         }
         _ => return Err(invalid("name one of subject, token_id and document")),
     };
-    tracing::info!(by = pass.subject().unwrap_or(""), count, "connections are ended");
+    tracing::info!(by = pass.subject().unwrap_or(""), %address, count, "connections are ended");
     Ok(json!({ "connections": count }))
 }
 

@@ -11,6 +11,7 @@ mod compaction;
 mod crowds;
 mod disk;
 mod durability;
+mod forwarded;
 mod process;
 mod quotas;
 mod refusals;

@@ -1,5 +1,6 @@
 //! The relay as a process.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -26,28 +27,35 @@ impl Relay {
     }
 
     pub(crate) fn start_with(data: &Path, arguments: &[&str]) -> Relay {
-        Relay::spawn(program(), data, arguments)
+        // Some tests stop the process from writing files, and its log may be one.
+        Relay::spawn(program(), data, arguments, Stdio::null())
+    }
+
+    /// Has it write a log of everything into a file.
+    pub(crate) fn start_logging(data: &Path, arguments: &[&str], log: &Path) -> Relay {
+        let mut program = program();
+        program.env("TIDEWELL_LOG", "tidewell_server=debug");
+        Relay::spawn(program, data, arguments, File::create(log).unwrap().into())
     }
 
     /// Starts it by way of another program, which is handed the arguments.
     pub(crate) fn spawn_as(command: Command, data: &Path) -> Relay {
-        Relay::spawn(command, data, &[])
+        Relay::spawn(command, data, &[], Stdio::null())
     }
 
     /// Waits until it listens.
-    fn spawn(mut command: Command, data: &Path, arguments: &[&str]) -> Relay {
+    fn spawn(mut command: Command, data: &Path, arguments: &[&str], log: Stdio) -> Relay {
         let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
             .args(arguments)
             .stdout(Stdio::piped())
-            // Some tests stop the process from writing files, and this may be one.
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("listening on http://").expect("the address").to_owned();
+        let address = line.trim().split_once("://").expect("listening on an address").1.to_owned();
         Relay { child, address }
     }
 
@@ -94,6 +102,17 @@ impl Relay {
         let mut response = Vec::new();
         stream.read_to_end(&mut response).unwrap();
         String::from_utf8_lossy(&response).into_owned()
+    }
+
+    /// Asks for a WebSocket, and leaves once it is there.
+    pub(crate) fn upgrade(&self, path: &str, headers: &[(&str, &str)]) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let mut head = format!("GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\n");
+        headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
+        stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
+        let mut status = String::new();
+        BufReader::new(stream).read_line(&mut status).unwrap();
+        assert_eq!(status, "HTTP/1.1 101 Switching Protocols\r\n");
     }
 
     /// A figure from /metrics.
