@@ -37,8 +37,17 @@ const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 const SHIPPED: &[&str] = &["tidewell-server", "tidewell-client-wasm"];
 
 /// Crates that what we ship has in several versions, which its dependencies ask for.
-const SEVERAL_VERSIONS: &[&str] =
-    &["foldhash", "getrandom", "hashbrown", "r-efi", "rand", "rand_chacha", "rand_core", "syn"];
+const SEVERAL_VERSIONS: &[&str] = &[
+    "foldhash",
+    "getrandom",
+    "hashbrown",
+    "r-efi",
+    "rand",
+    "rand_chacha",
+    "rand_core",
+    "syn",
+    "windows-sys",
+];
 
 /// The manifests with lock files of their own.
 const MANIFESTS: &[&str] = &["Cargo.toml", "fuzz/Cargo.toml"];

@@ -291,5 +291,15 @@ pub(crate) const ADMIN_BODY_WITHIN: Duration = Duration::from_secs(10);
 /// The keys file is read again this often.
 pub(crate) const KEYS_READ_EVERY: Duration = Duration::from_secs(2);
 
+/// Bytes of a certificate's file, or of its key's: some hundred certificates.
+pub(crate) const CERTIFICATE_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// A TLS handshake takes at most this long: two round trips, over links that lose packets.
+pub(crate) const TLS_HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
+/// TLS handshakes at a time; who comes then waits in the system's queue. Each has a socket and some 20 kB, and takes the
+/// processor for less than a millisecond.
+pub(crate) const TLS_HANDSHAKES_MAX: usize = 4 << 10;
+
 /// Bytes of an HMAC secret, as RFC 7518 asks for. Whoever has a token can try secrets on it.
 pub(crate) const HMAC_SECRET_BYTES_MIN: usize = 32;

@@ -85,7 +85,8 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
         let listener = tokio::net::TcpListener::bind(options.listen)
             .await
             .with_context(|| format!("cannot listen on {}", options.listen))?;
-        let url = format!("http://{}", listener.local_addr()?);
+        let scheme = if options.tls_certificate.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr()?);
         match options.log {
             // Nobody need read it: a closed standard output does not stop the relay.
             LogForm::Text => drop(writeln!(std::io::stdout(), "listening on {url}")),

@@ -65,6 +65,10 @@ pub(crate) struct Metrics {
     pub(crate) quarantined: Gauge,
     /// Keys files that could not be used.
     pub(crate) keys_failed: Counter,
+    /// Certificates that could not be used.
+    pub(crate) certificate_failed: Counter,
+    /// TLS handshakes that were not finished.
+    pub(crate) handshakes_failed: Counter,
     /// One for each code, in the order of [`Code::ALL`].
     refusals: Vec<Counter>,
     /// One for each [`Limit`], in their order.
@@ -118,6 +122,14 @@ impl Metrics {
             keys_failed: counter(
                 "tidewell_keys_failed_total",
                 "Changes of the keys file that could not be used; the keys stayed as they were",
+            ),
+            certificate_failed: counter(
+                "tidewell_tls_certificate_failed_total",
+                "Changes of the certificate or its key that could not be used; they stayed as they were",
+            ),
+            handshakes_failed: counter(
+                "tidewell_tls_handshakes_failed_total",
+                "TLS handshakes given up by either side, too slow, or not TLS at all",
             ),
             refusals: Code::ALL.iter().map(refusals).collect(),
             limits: Limit::NAMES.iter().map(limit).collect(),

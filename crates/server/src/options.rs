@@ -64,6 +64,13 @@ pub struct ServeOptions {
     /// Serves other addresses than loopback without keys: whoever can reach them reads and changes everything.
     #[arg(long, conflicts_with = "keys")]
     pub anyone_may_read_and_write: bool,
+    /// A certificate and those that it builds on, in PEM: the relay then speaks TLS, and nothing else. Read again when it
+    /// changes.
+    #[arg(long, env = "TIDEWELL_TLS_CERTIFICATE", value_name = "FILE", requires = "tls_key")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The certificate's private key, in PEM.
+    #[arg(long, env = "TIDEWELL_TLS_KEY", value_name = "FILE", requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
     /// A web page's origin that may connect besides loopback ones, as `https://app.example`. Repeatable.
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     pub allow_origin: Vec<String>,

@@ -21,22 +21,25 @@ use crate::relay::Relay;
 use crate::rooms::Rooms;
 use crate::store::{Checkpointer, CommitError, OpenError, Store};
 use crate::tickets::Tickets;
+use crate::tls::{Certificate, CertificateError, TlsListener};
 use crate::token::Expected;
 use crate::token::keys::KeysError;
 use crate::writer::{Job, Writer, WriterQueue};
-use axum::serve::ListenerExt;
+use axum::Router;
+use axum::serve::{Listener, ListenerExt};
 use parking_lot::Mutex;
 use rand::Rng;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::thread;
 use std::time::Instant;
 use thiserror::Error;
 use tidewell_sync_core::limits::CLIENT_ID_END;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout, timeout_at};
 
 /// Why the relay does not start.
@@ -57,6 +60,9 @@ pub enum StartError {
     /// Nobody would know how much the tenants have.
     #[error("the sizes of the documents cannot be read: {0}")]
     Sizes(CommitError),
+    /// The `--tls-certificate` or its key cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// An `--allow-origin` cannot be one.
     #[error(transparent)]
     Origin(#[from] InvalidOrigin),
@@ -95,6 +101,8 @@ pub enum ServeError {
 /// A relay that has everything it needs: data directory locked, store open.
 pub struct Prepared {
     relay: Arc<Relay>,
+    /// Without it the relay speaks no TLS.
+    certificate: Option<Arc<Certificate>>,
     assets: Option<Assets>,
     compactor: Arc<Compactor>,
     checkpointer: Checkpointer,
@@ -126,6 +134,13 @@ impl Prepared {
         let expected = Expected { issuer: options.issuer.clone(), audience: options.audience.clone() };
         // Before anything is made: a keys file that cannot be used leaves no data directory behind.
         let keys = options.keys.as_deref().map(KeysFile::read).transpose()?;
+        let certificate = match (&options.tls_certificate, &options.tls_key) {
+            (Some(certificate), Some(key)) => {
+                Some(Arc::new(Certificate::new(certificate, key, metrics.clone())?))
+            }
+            // The command line takes both or none.
+            _ => None,
+        };
         let directory = DataDirectory::create(&options.data)?;
         let lineage = rand::rng().random_range(1..CLIENT_ID_END);
         let mut store = Store::open(&directory, lineage)?;
@@ -178,6 +193,7 @@ impl Prepared {
         };
         Ok(Prepared {
             relay: Arc::new(relay),
+            certificate,
             assets,
             compactor: Arc::new(compactor),
             checkpointer,
@@ -198,20 +214,20 @@ impl Prepared {
         if !self.is_open && !address.ip().is_loopback() {
             return Err(StartError::NotLoopback(address).into());
         }
-        let Prepared { relay, assets, compactor, checkpointer, store, directory, is_open: _ } = self;
+        let Prepared { relay, certificate, assets, compactor, checkpointer, store, directory, is_open: _ } =
+            self;
         let (writer, writer_ended) = start_writer(directory, store, &relay).map_err(StartError::Thread)?;
-        let housekeeping = tokio::spawn(keep_house(relay.clone(), compactor, checkpointer));
-        // Small messages are not held back to be sent with later ones. That an option cannot be set is no
-        // reason to refuse a connection.
-        let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
+        let housekeeping =
+            tokio::spawn(keep_house(relay.clone(), certificate.clone(), compactor, checkpointer));
         let stop_accepting = Arc::new(Notify::new());
-        let stopped = stop_accepting.clone();
-        let app = router(relay.clone(), assets).into_make_service_with_connect_info::<SocketAddr>();
-        let mut serving = tokio::spawn(
-            axum::serve(listener, app)
-                .with_graceful_shutdown(async move { stopped.notified().await })
-                .into_future(),
-        );
+        let app = router(relay.clone(), assets);
+        let mut serving = match certificate {
+            None => start_serving(listener, |socket| socket, app, stop_accepting.clone()),
+            Some(certificate) => {
+                let listener = TlsListener::new(listener, certificate);
+                start_serving(listener, |stream| stream.get_ref().0, app, stop_accepting.clone())
+            }
+        };
         let ended = tokio::select! {
             () = shutdown => Ok(()),
             ended = &mut serving => ended.map_err(io::Error::other).flatten().map_err(ServeError::Listen),
@@ -256,18 +272,33 @@ fn rates(options: &ServeOptions) -> Rates {
     }
 }
 
+/// Serves what a listener brings. `below` is the socket below a stream.
+fn start_serving<L: Listener<Addr = SocketAddr>>(
+    listener: L,
+    below: impl Fn(&L::Io) -> &TcpStream + Send + 'static,
+    app: Router,
+    stop_accepting: Arc<Notify>,
+) -> JoinHandle<io::Result<()>> {
+    // Small messages are not held back to be sent with later ones. That an option cannot be set is no
+    // reason to refuse a connection.
+    let listener = listener.tap_io(move |stream| drop(below(stream).set_nodelay(true)));
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
+    let stopped = async move { stop_accepting.notified().await };
+    tokio::spawn(axum::serve(listener, app).with_graceful_shutdown(stopped).into_future())
+}
+
 /// The thread keeps the directory's lock until it has ended, however long the disk makes it wait. The receiver is ready
 /// when it has, also by a panic.
 fn start_writer(
     directory: DataDirectory,
     store: Store,
     relay: &Relay,
-) -> io::Result<(JoinHandle<()>, oneshot::Receiver<()>)> {
+) -> io::Result<(thread::JoinHandle<()>, oneshot::Receiver<()>)> {
     let (running, ended) = oneshot::channel();
     let connections = relay.connections.clone();
     let relieved = Box::new(move || connections.nudge_all());
     let writer = Writer::new(store, relay.writer.clone(), relay.metrics.clone(), relieved);
-    let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
+    let thread = thread::Builder::new().name("writer".to_owned()).spawn(move || {
         let _held = (running, directory);
         writer.run();
     })?;
@@ -291,7 +322,12 @@ async fn drain(relay: &Arc<Relay>, stop_accepting: &Notify) {
 }
 
 /// Everything that happens on a timer.
-async fn keep_house(relay: Arc<Relay>, compactor: Arc<Compactor>, checkpointer: Checkpointer) {
+async fn keep_house(
+    relay: Arc<Relay>,
+    certificate: Option<Arc<Certificate>>,
+    compactor: Arc<Compactor>,
+    checkpointer: Checkpointer,
+) {
     let checkpointer = Arc::new(Mutex::new(checkpointer));
     let every = |duration| {
         let mut interval = interval(duration);
@@ -324,8 +360,11 @@ async fn keep_house(relay: Arc<Relay>, compactor: Arc<Compactor>, checkpointer: 
                 relay.writer.run(Job::Settle);
             }
             _ = keys.tick() => {
-                let relay = relay.clone();
+                let (relay, certificate) = (relay.clone(), certificate.clone());
                 tokio::task::spawn_blocking(move || {
+                    if let Some(certificate) = certificate {
+                        certificate.reload();
+                    }
                     let has_leapt = relay.authority.has_clock_leapt();
                     if relay.authority.reload() || has_leapt {
                         relay.connections.nudge_all();

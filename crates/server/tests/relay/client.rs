@@ -67,6 +67,11 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Is welcomed over a socket that is there.
+    pub(crate) async fn over(socket: Raw) -> Client {
+        Client::of(socket).welcomed("").await
+    }
+
     /// Connects and is welcomed.
     pub(crate) async fn connect(relay: &Relay) -> Client {
         Client::connect_with(relay, "").await
@@ -74,22 +79,33 @@ impl Client {
 
     /// Connects with a token and is welcomed.
     pub(crate) async fn connect_with(relay: &Relay, token: &str) -> Client {
-        let mut client = Client::greet(relay, token).await;
-        let RelayMessage::Welcome { lineage, .. } = client.next().await else { panic!("no welcome") };
-        client.lineage = lineage;
-        client
+        Client::silent(relay).await.welcomed(token).await
+    }
+
+    async fn welcomed(mut self, token: &str) -> Client {
+        self.greets(token).await;
+        let RelayMessage::Welcome { lineage, .. } = self.next().await else { panic!("no welcome") };
+        self.lineage = lineage;
+        self
     }
 
     /// Connects with a token.
     pub(crate) async fn greet(relay: &Relay, token: &str) -> Client {
         let mut client = Client::silent(relay).await;
-        client.send(ClientMessage::Hello { version: VERSION, token: token.to_owned() }).await;
+        client.greets(token).await;
         client
+    }
+
+    async fn greets(&mut self, token: &str) {
+        self.send(ClientMessage::Hello { version: VERSION, token: token.to_owned() }).await;
     }
 
     /// Connects and says nothing.
     pub(crate) async fn silent(relay: &Relay) -> Client {
-        let socket = socket(relay, "/v1/sync", Some(SUBPROTOCOL), None).await;
+        Client::of(socket(relay, "/v1/sync", Some(SUBPROTOCOL), None).await)
+    }
+
+    fn of(socket: Raw) -> Client {
         Client { socket, reassembly: Reassembly::default(), inbox: VecDeque::new(), lineage: 0 }
     }
 

@@ -19,6 +19,7 @@ mod rooms;
 mod start;
 mod stock;
 mod tickets;
+mod tls;
 mod token_command;
 mod tokens;
 mod unauthorized;

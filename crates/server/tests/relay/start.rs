@@ -26,6 +26,13 @@ fn wrong_arguments_are_refused_before_anything_is_made() {
     refused(&["serve", "--data", path, "--listen", "nonsense"], "invalid value");
     refused(&["serve", "--data", path, "--history", "soon"], "a duration is");
     refused(&["serve", "--data", path, "--allow-origin", "app.example"], "not an origin");
+    refused(&["serve", "--data", path, "--trusted-proxy", "10.0.0.1/8"], "10.0.0.0/8");
+    refused(&["serve", "--data", path, "--tls-key", "/dev/null"], "--tls-certificate");
+    let tls = |certificate, key, said| {
+        refused(&["serve", "--data", path, "--tls-certificate", certificate, "--tls-key", key], said);
+    };
+    tls("/not/there", "/dev/null", "/not/there");
+    tls("/dev/null", "/dev/null", "/dev/null is no certificate");
     refused(&["serve", "--data", path, "--assets", "/not/there"], "--assets /not/there");
     refused(&["serve", "--data", path, "--log", "xml"], "invalid value");
     refused(&["serve"], "--data");
