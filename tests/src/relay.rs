@@ -53,7 +53,8 @@ impl Relay {
         let stdout = process.stdout.take().context("the relay has no standard output")?;
         let mut lines = BufReader::new(stdout).lines();
         let line = timeout(PATIENCE, lines.next_line()).await.context("the relay says nothing")??;
-        let address = line.as_deref().and_then(|line| line.strip_prefix("listening on http://"));
+        let address =
+            line.as_deref().and_then(|line| Some(line.strip_prefix("listening on ")?.split_once("://")?.1));
         let Some(address) = address else { bail!("the relay says {line:?}") };
         Ok(Relay { process, address: address.parse()? })
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 use std::path::Path;
 use tidewell_client::yrs::updates::decoder::Decode;
 use tidewell_client::yrs::{Doc, GetString, ReadTxn, Transact, Update};
-use tidewell_client::{Client, Code, Connection, Document, Options, Store};
+use tidewell_client::{Client, Code, Connection, Document, OpenError, Options, Store};
 use tidewell_sync_core::document_name::DocumentName;
 use tidewell_sync_core::limits::UPDATE_BYTES_MAX;
 use tidewell_tests::device::{Device, insert};
@@ -323,4 +323,33 @@ async fn what_was_device_saved_survives_kill_9_of_the_device_and_reaches_the_rel
     assert!(saved.iter().all(|token| text.matches(token.as_str()).count() == 1));
     assert_eq!(text, device.text().await);
     println!("seed {seed}: {kills} kills, {} device-saved edits, all at the relay", saved.len());
+}
+
+#[tokio::test]
+async fn wss_goes_to_relays_whose_certificate_is_trusted_and_to_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = folder.path().join("certificate.pem");
+    let key = folder.path().join("key.pem");
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(&certificates, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let tls = ["--tls-certificate", certificates.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+    let relay = Relay::start_with(&folder.path().join("data"), &tls).await.unwrap();
+    let url = format!("wss://localhost:{}/v1/sync", relay.address().port());
+    let trusting = |certificates| Options { certificates, ..Options::new(url.clone(), Store::Memory) };
+
+    let client = Client::open(trusting(made.cert.pem().into_bytes())).await.unwrap();
+    let document = client.document(NAME).await.unwrap();
+    document.insert_text("t", 0, "over TLS").await.unwrap();
+    saved_relay(&document).await;
+
+    // Those that the system trusts have not signed it.
+    let stranger = Client::open(trusting(Vec::new())).await.unwrap();
+    let mut connection = stranger.connection();
+    connection.wait_for(|connection| *connection == Connection::Connecting).await.unwrap();
+    let after = *connection.wait_for(|connection| *connection != Connection::Connecting).await.unwrap();
+    assert_eq!(after, Connection::Waiting(None));
+
+    let nonsense = trusting(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec());
+    assert!(matches!(Client::open(nonsense).await, Err(OpenError::Certificates(_))));
 }

@@ -13,6 +13,7 @@ use crate::status::{self, Status};
 use crate::store::writer::{Report, Writer};
 use crate::store::{Directory, LogError};
 use open_document::{OpenDocument, Opening};
+use rustls::ClientConfig;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -81,6 +82,7 @@ enum Wire {
 
 pub(crate) struct Actor {
     options: Options,
+    tls: Option<Arc<ClientConfig>>,
     clock: Clock,
     core: Client,
     inbox: mpsc::Receiver<Command>,
@@ -108,6 +110,7 @@ pub(crate) struct Actor {
 impl Actor {
     pub(crate) fn new(
         options: Options,
+        tls: Option<Arc<ClientConfig>>,
         directory: Option<Arc<Directory>>,
         inbox: mpsc::Receiver<Command>,
     ) -> io::Result<(Actor, watch::Receiver<status::Connection>)> {
@@ -122,6 +125,7 @@ impl Actor {
         let (refused_in, refused) = mpsc::unbounded_channel();
         let actor = Actor {
             options,
+            tls,
             clock: Clock::new(),
             core: Client::new(),
             inbox,
@@ -283,7 +287,7 @@ impl Actor {
         if let Wire::Waiting { until_ms, .. } = self.wire
             && until_ms <= self.clock.now_ms()
         {
-            self.wire = Wire::Open(Connection::start(self.options.url.clone()));
+            self.wire = Wire::Open(Connection::start(self.options.url.clone(), self.tls.clone()));
         }
     }
 

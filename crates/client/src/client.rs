@@ -4,6 +4,11 @@ use crate::actor::{Actor, Command};
 use crate::document::{Document, DocumentError};
 use crate::status::Connection;
 use crate::store::{Directory, DirectoryError};
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 use thiserror::Error;
@@ -26,20 +31,22 @@ pub enum Store {
 /// How a client is opened.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The relay's address, `ws://host:port/path`.
+    /// The relay's address, `wss://host/path`, or `ws://host:port/path` without encryption.
     pub url: String,
     /// Where documents are kept.
     pub store: Store,
     /// What the relay is shown to prove who this is; empty for relays without keys.
     pub token: String,
+    /// Certificates in PEM, of authorities that are trusted for `wss` besides those that this system trusts.
+    pub certificates: Vec<u8>,
     /// Begin without a connection, until [`Client::resume`].
     pub paused: bool,
 }
 
 impl Options {
-    /// Options with everything else at its default: no token, connecting at once.
+    /// Options with everything else at its default: no token, the system's authorities, connecting at once.
     pub fn new(url: impl Into<String>, store: Store) -> Self {
-        Options { url: url.into(), store, token: String::new(), paused: false }
+        Options { url: url.into(), store, token: String::new(), certificates: Vec::new(), paused: false }
     }
 }
 
@@ -47,8 +54,11 @@ impl Options {
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// The address is none that this client can connect to.
-    #[error("{0:?} is no address of the form ws://host:port/path")]
+    #[error("{0:?} is no address of the form wss://host/path or ws://host:port/path")]
     Url(String),
+    /// The [`Options::certificates`] cannot be used.
+    #[error("the certificates cannot be used: {0}")]
+    Certificates(String),
     /// Its directory cannot be used.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
@@ -69,19 +79,16 @@ impl Client {
     /// Opens a client. It connects in the background, and again whenever the connection is lost; that the
     /// relay cannot be reached is no error.
     pub async fn open(options: Options) -> Result<Client, OpenError> {
-        if !is_address(&options.url) {
-            return Err(OpenError::Url(options.url));
-        }
+        let Some(has_tls) = has_tls(&options.url) else { return Err(OpenError::Url(options.url)) };
+        let certificates = options.certificates.clone();
+        // The system's certificates are in files.
+        let tls = if has_tls { Some(blocking(move || trusting(&certificates)).await?) } else { None };
         let directory = match options.store.clone() {
             Store::Memory => None,
-            Store::Directory(path) => {
-                // A panic of the blocking task is passed on.
-                let opened = tokio::task::spawn_blocking(move || Directory::open(&path)).await;
-                Some(Arc::new(opened.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?))
-            }
+            Store::Directory(path) => Some(Arc::new(blocking(move || Directory::open(&path)).await?)),
         };
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-        let (actor, connection) = Actor::new(options, directory, inbox).map_err(OpenError::Thread)?;
+        let (actor, connection) = Actor::new(options, tls, directory, inbox).map_err(OpenError::Thread)?;
         tokio::spawn(actor.run());
         Ok(Client { commands, connection })
     }
@@ -122,8 +129,37 @@ impl Client {
     }
 }
 
-/// Otherwise the mistake would look like a relay that is never there. There is no TLS here: a client that
-/// is not on the relay's machine goes through a proxy that has it.
-fn is_address(url: &str) -> bool {
-    url.parse::<Uri>().is_ok_and(|url| url.scheme_str() == Some("ws") && url.host().is_some())
+/// A panic of the blocking task is passed on.
+async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = tokio::task::spawn_blocking(run).await;
+    done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
+
+/// TLS that trusts the system's authorities, and those whose certificates are given.
+fn trusting(certificates: &[u8]) -> Result<Arc<ClientConfig>, OpenError> {
+    let wrong = |error: &dyn Display| OpenError::Certificates(error.to_string());
+    let mut roots = RootCertStore::empty();
+    // Some systems have some that nobody can read; without them their relays are not believed, and nothing else.
+    let found = rustls_native_certs::load_native_certs();
+    found.errors.iter().for_each(|error| tracing::warn!(%error, "a certificate of the system is left out"));
+    roots.add_parsable_certificates(found.certs);
+    for certificate in CertificateDer::pem_slice_iter(certificates) {
+        roots.add(certificate.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| wrong(&error))?;
+    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+}
+
+/// True for an address with TLS, and for none that this client can connect to `None`: otherwise the mistake would look
+/// like a relay that is never there.
+fn has_tls(url: &str) -> Option<bool> {
+    let url = url.parse::<Uri>().ok()?;
+    url.host()?;
+    match url.scheme_str() {
+        Some("wss") => Some(true),
+        Some("ws") => Some(false),
+        _ => None,
+    }
 }

@@ -5,6 +5,8 @@
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use rustls::ClientConfig;
+use std::sync::Arc;
 use std::time::Duration;
 use tidewell_sync_core::code::Code;
 use tidewell_sync_core::limits::FRAME_BYTES_MAX;
@@ -15,7 +17,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -48,10 +50,10 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn start(url: String) -> Connection {
+    pub(crate) fn start(url: String, tls: Option<Arc<ClientConfig>>) -> Connection {
         let (frames, outgoing) = unbounded_channel();
         let (to_actor, events) = channel(FRAMES_MAX);
-        tokio::spawn(run(url, outgoing, to_actor));
+        tokio::spawn(run(url, tls, outgoing, to_actor));
         Connection { frames, events }
     }
 
@@ -66,8 +68,13 @@ impl Connection {
     }
 }
 
-async fn run(url: String, outgoing: UnboundedReceiver<Bytes>, events: Sender<Event>) {
-    let code = match tokio::time::timeout(CONNECT_WITHIN, connect(&url)).await {
+async fn run(
+    url: String,
+    tls: Option<Arc<ClientConfig>>,
+    outgoing: UnboundedReceiver<Bytes>,
+    events: Sender<Event>,
+) {
+    let code = match tokio::time::timeout(CONNECT_WITHIN, connect(&url, tls)).await {
         Ok(Ok(socket)) => {
             // Nobody listens any more when the actor has gone on without this connection.
             if events.send(Event::Connected).await.is_err() {
@@ -84,14 +91,15 @@ async fn run(url: String, outgoing: UnboundedReceiver<Bytes>, events: Sender<Eve
     let _ = events.send(Event::Lost(code)).await;
 }
 
-async fn connect(url: &str) -> Result<Socket, Error> {
+async fn connect(url: &str, tls: Option<Arc<ClientConfig>>) -> Result<Socket, Error> {
     let mut request = url.into_client_request()?;
     request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
     let config = WebSocketConfig::default()
         .max_frame_size(Some(FRAME_BYTES_MAX))
         .max_message_size(Some(FRAME_BYTES_MAX))
         .read_buffer_size(16 << 10);
-    let (socket, _) = connect_async_with_config(request, Some(config), true).await?;
+    let connector = tls.map_or(Connector::Plain, Connector::Rustls);
+    let (socket, _) = connect_async_tls_with_config(request, Some(config), true, Some(connector)).await?;
     Ok(socket)
 }
 
