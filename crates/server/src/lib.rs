@@ -16,6 +16,7 @@ mod compactor;
 mod connection;
 mod connections;
 mod data_directory;
+mod door;
 mod http;
 mod limits;
 mod materializer;

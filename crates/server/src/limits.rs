@@ -36,6 +36,19 @@ pub(crate) const PING_AFTER: Duration = Duration::from_secs(25);
 /// a machine that swaps, goes on where it was.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(100);
 
+/// A request's head must be there within this time, from the connection's beginning or from the last answer: whoever
+/// connects and says nothing, or a letter a second, holds a descriptor no longer.
+pub(crate) const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(10);
+
+/// Bytes of a request's head: a token, a ticket and a name fit several times.
+pub(crate) const REQUEST_HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// Descriptors that connections leave to the relay itself: the store's readers, materializers, files of the page.
+pub(crate) const DESCRIPTORS_KEPT: i64 = 32;
+
+/// Where the system has no more descriptors, one is asked for again after this.
+pub(crate) const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(250);
+
 /// A connection must say `Hello` within this time.
 pub(crate) const HELLO_WITHIN: Duration = Duration::from_secs(10);
 

@@ -39,6 +39,8 @@ pub(crate) struct Metrics {
     pub(crate) connections_tidewell: Gauge,
     /// Open sockets of y-websocket clients.
     pub(crate) connections_yjs: Gauge,
+    /// Connections that there was no descriptor for.
+    pub(crate) connections_turned_away: Counter,
     /// Rooms in memory.
     pub(crate) rooms: Gauge,
     /// Updates that were admitted.
@@ -101,6 +103,10 @@ impl Metrics {
         Metrics {
             connections_tidewell: metrics::gauge!("tidewell_connections", "protocol" => "tidewell"),
             connections_yjs: metrics::gauge!("tidewell_connections", "protocol" => "yjs"),
+            connections_turned_away: counter(
+                "tidewell_connections_turned_away_total",
+                "Connections that there was no file descriptor for",
+            ),
             rooms: gauge("tidewell_rooms", "Rooms in memory"),
             updates: counter("tidewell_updates_total", "Updates admitted"),
             bytes_in: counter("tidewell_received_bytes_total", "Bytes of messages received"),

@@ -5,6 +5,7 @@ use crate::authority::{Authority, KeysFile};
 use crate::compactor::Compactor;
 use crate::connections::{ConnectionLimits, Connections};
 use crate::data_directory::{DataDirectory, DataDirectoryError};
+use crate::door::{self, Door};
 use crate::http::router;
 use crate::limits::{
     CHECKPOINT_EVERY, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS, DRAIN_CLOSE, DRAIN_FLUSH, DRAIN_LAST_FLUSH,
@@ -25,8 +26,6 @@ use crate::tls::{Certificate, CertificateError, TlsListener};
 use crate::token::Expected;
 use crate::token::keys::KeysError;
 use crate::writer::{Job, Writer, WriterQueue};
-use axum::Router;
-use axum::serve::{Listener, ListenerExt};
 use parking_lot::Mutex;
 use rand::Rng;
 use std::io;
@@ -37,9 +36,8 @@ use std::thread;
 use std::time::Instant;
 use thiserror::Error;
 use tidewell_sync_core::limits::CLIENT_ID_END;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, oneshot};
-use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout, timeout_at};
 
 /// Why the relay does not start.
@@ -219,18 +217,19 @@ impl Prepared {
         let (writer, writer_ended) = start_writer(directory, store, &relay).map_err(StartError::Thread)?;
         let housekeeping =
             tokio::spawn(keep_house(relay.clone(), certificate.clone(), compactor, checkpointer));
+        let door = Door::new(listener, relay.metrics.clone());
         let stop_accepting = Arc::new(Notify::new());
         let app = router(relay.clone(), assets);
         let mut serving = match certificate {
-            None => start_serving(listener, |socket| socket, app, stop_accepting.clone()),
+            None => tokio::spawn(door::serve(door, app, stop_accepting.clone())),
             Some(certificate) => {
-                let listener = TlsListener::new(listener, certificate);
-                start_serving(listener, |stream| stream.get_ref().0, app, stop_accepting.clone())
+                let door = TlsListener::new(door, certificate);
+                tokio::spawn(door::serve(door, app, stop_accepting.clone()))
             }
         };
         let ended = tokio::select! {
             () = shutdown => Ok(()),
-            ended = &mut serving => ended.map_err(io::Error::other).flatten().map_err(ServeError::Listen),
+            ended = &mut serving => ended.map_err(|error| ServeError::Listen(error.into())),
             _ = writer_ended => Err(ServeError::Writer),
         };
         let drained_at = tokio::time::Instant::now() + DRAIN_WITHIN;
@@ -270,21 +269,6 @@ fn rates(options: &ServeOptions) -> Rates {
         presence: Rate::new(options.presence_per_second, PRESENCE_BURST),
         refreshes: Rate::new(REFRESHES_PER_SECOND, REFRESH_BURST),
     }
-}
-
-/// Serves what a listener brings. `below` is the socket below a stream.
-fn start_serving<L: Listener<Addr = SocketAddr>>(
-    listener: L,
-    below: impl Fn(&L::Io) -> &TcpStream + Send + 'static,
-    app: Router,
-    stop_accepting: Arc<Notify>,
-) -> JoinHandle<io::Result<()>> {
-    // Small messages are not held back to be sent with later ones. That an option cannot be set is no
-    // reason to refuse a connection.
-    let listener = listener.tap_io(move |stream| drop(below(stream).set_nodelay(true)));
-    let app = app.into_make_service_with_connect_info::<SocketAddr>();
-    let stopped = async move { stop_accepting.notified().await };
-    tokio::spawn(axum::serve(listener, app).with_graceful_shutdown(stopped).into_future())
 }
 
 /// The thread keeps the directory's lock until it has ended, however long the disk makes it wait. The receiver is ready
