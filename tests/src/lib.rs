@@ -13,3 +13,4 @@ pub mod record;
 pub mod relay;
 pub mod seed;
 pub mod trace;
+pub mod usage;

@@ -40,11 +40,24 @@ impl Relay {
         arguments: &[&str],
         variables: &[(&str, OsString)],
     ) -> anyhow::Result<Relay> {
-        let mut process = Command::new(binary("tidewell-server", "tidewell")?)
+        let mut command = Command::new(binary("tidewell-server", "tidewell")?);
+        command.envs(variables.iter().cloned());
+        Relay::spawn(command, data, arguments).await
+    }
+
+    /// The same, in a shell that has run `before`: `ulimit -n 100` sets a limit, `exec 2>file` keeps the log.
+    pub async fn start_after(before: &str, data: &Path, arguments: &[&str]) -> anyhow::Result<Relay> {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{before}; exec \"$@\""), "sh"]);
+        shell.arg(binary("tidewell-server", "tidewell")?);
+        Relay::spawn(shell, data, arguments).await
+    }
+
+    async fn spawn(mut command: Command, data: &Path, arguments: &[&str]) -> anyhow::Result<Relay> {
+        let mut process = command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
             .args(arguments)
-            .envs(variables.iter().cloned())
             .env("TIDEWELL_LOG", std::env::var("TIDEWELL_LOG").unwrap_or_else(|_| "warn".into()))
             .stdout(Stdio::piped())
             .kill_on_drop(true)

@@ -1,0 +1,217 @@
+//! The relay may open few files, and more connect than fit: whoever is there goes on, and there is room again as soon as
+//! some have gone. `TIDEWELL_CROWD` sets how many connect, `TIDEWELL_CROWD_ROUNDS` how often.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are tests")]
+
+use bytes::Bytes;
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+use std::time::{Duration, Instant};
+use tidewell_client::yrs::{Text, Transact, WriteTxn};
+use tidewell_client::{Client, Document, Options, Store};
+use tidewell_sync_core::document_name::DocumentName;
+use tidewell_sync_core::protocol::{ClientMessage, RelayMessage};
+use tidewell_sync_core::replica::new_doc;
+use tidewell_tests::raw::{TidewellSocket, fetch};
+use tidewell_tests::relay::{PATIENCE, Relay};
+use tidewell_tests::seed::amount;
+use tidewell_tests::usage::{Usage, raise_file_limit};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+/// Enough for the relay itself and some dozens of connections.
+const DESCRIPTORS: usize = 128;
+
+fn name(text: &str) -> DocumentName {
+    DocumentName::parse(text).unwrap()
+}
+
+/// A document that two have open, and what was typed into it.
+struct Shared {
+    ours: Document,
+    theirs: Document,
+    typed: String,
+}
+
+/// Two who were there first.
+struct Insiders {
+    ours: Client,
+    theirs: Client,
+    documents: Vec<Shared>,
+}
+
+impl Insiders {
+    async fn start(relay: &Relay) -> Insiders {
+        let options = Options::new(format!("ws://{}/v1/sync", relay.address()), Store::Memory);
+        let [ours, theirs] =
+            [Client::open(options.clone()).await.unwrap(), Client::open(options).await.unwrap()];
+        Insiders { ours, theirs, documents: Vec::new() }
+    }
+
+    /// Both open a document, which the relay has to read first.
+    async fn open(&mut self, document: &str) {
+        let [ours, theirs] =
+            [self.ours.document(document).await.unwrap(), self.theirs.document(document).await.unwrap()];
+        self.documents.push(Shared { ours, theirs, typed: String::new() });
+    }
+
+    /// What one of them types into each document is acknowledged, and the other one has it.
+    async fn go_on(&mut self, word: &str) {
+        for Shared { ours, theirs, typed } in &mut self.documents {
+            let at = u32::try_from(typed.len()).unwrap();
+            typed.push_str(word);
+            let mut changes = theirs.changes();
+            let work = async {
+                ours.insert_text("t", at, word).await.unwrap();
+                ours.saved_relay().await.unwrap();
+                while theirs.text("t").await.unwrap() != *typed {
+                    changes.changed().await.unwrap();
+                }
+            };
+            timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("{} stands still", ours.name()));
+        }
+    }
+}
+
+/// One who looks at the metrics on a connection that is kept.
+struct Operator(BufReader<TcpStream>);
+
+impl Operator {
+    async fn figure(&mut self, name: &str) -> f64 {
+        self.0.write_all(b"GET /metrics HTTP/1.1\r\nHost: relay\r\n\r\n").await.unwrap();
+        let (mut line, mut length) = (String::new(), 0);
+        while line != "\r\n" {
+            line.clear();
+            assert!(self.0.read_line(&mut line).await.unwrap() > 0, "the relay closed");
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).await.unwrap();
+        let body = String::from_utf8(body).unwrap();
+        let mut figures = body.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        figures.next().map_or(0.0, |figure| figure.parse().unwrap())
+    }
+}
+
+/// So many connect, and each is let in or turned away at once. Answers those who are in.
+async fn crowd_in(relay: &Relay, crowd: u64) -> Vec<TidewellSocket> {
+    let mut inside = Vec::new();
+    for _ in 0..crowd {
+        let greeted = async {
+            let mut socket = TidewellSocket::connect(relay.address()).await?;
+            socket.next().await?;
+            anyhow::Ok(socket)
+        };
+        inside.extend(timeout(PATIENCE, greeted).await.expect("an answer or an end").ok());
+    }
+    inside
+}
+
+/// Writes as much as is worth a compaction.
+async fn write_much(socket: &mut TidewellSocket, document: &DocumentName) {
+    let doc = new_doc(7);
+    let edit = || -> Bytes {
+        let mut transaction = doc.transact_mut();
+        let text = transaction.get_or_insert_text("t");
+        text.push(&mut transaction, &"x".repeat(2 << 10));
+        transaction.encode_update_v1().into()
+    };
+    socket.open(1, document).await.unwrap();
+    // Two rows at least: a single one cannot get better.
+    for last in [100, 200] {
+        for number in last - 99..=last {
+            socket.say(&ClientMessage::Push { channel: 1, number, update: edit() }).await.unwrap();
+        }
+        let is_last =
+            |message: &RelayMessage| matches!(message, RelayMessage::Ack { number, .. } if *number == last);
+        let committed = async { while !is_last(&socket.next().await.unwrap()) {} };
+        timeout(PATIENCE, committed).await.expect("it is committed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_descriptors_run_out_those_who_are_there_go_on_and_others_come_in_when_some_have_gone() {
+    raise_file_limit();
+    let (crowd, rounds) = (amount("TIDEWELL_CROWD", 150), amount("TIDEWELL_CROWD_ROUNDS", 2));
+    let folder = tempfile::tempdir().unwrap();
+    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
+    let limited = format!("ulimit -n {DESCRIPTORS}; exec 2>{}", log.display());
+    let relay = Relay::start_after(&limited, &data, &[]).await.unwrap();
+    let mut insiders = Insiders::start(&relay).await;
+    insiders.open("crowd/before").await;
+    insiders.go_on("before ").await;
+    let mut most = 0;
+    for round in 0..rounds {
+        let mut operator = Operator(BufReader::new(TcpStream::connect(relay.address()).await.unwrap()));
+        let (compactions, before) = (
+            operator.figure("tidewell_compactions_total").await,
+            operator.figure("tidewell_connections_turned_away_total").await,
+        );
+        let mut inside = crowd_in(&relay, crowd).await;
+        let turned_away = operator.figure("tidewell_connections_turned_away_total").await - before;
+        assert!(!inside.is_empty() && turned_away >= 1.0, "{} let in, {turned_away} not", inside.len());
+        assert_eq!(inside.len() as u64 + turned_away as u64, crowd, "each is let in or turned away");
+        // Reads of the store and the materializer need descriptors too.
+        for document in 0..4 {
+            insiders.open(&format!("crowd/{round}/{document}")).await;
+        }
+        insiders.go_on("full ").await;
+        write_much(&mut inside[0], &name(&format!("crowd/{round}/long"))).await;
+        let start = Instant::now();
+        while operator.figure("tidewell_compactions_total").await <= compactions {
+            assert!(start.elapsed() < PATIENCE, "nothing is compacted");
+            most = most.max(Usage::of(&relay).unwrap().descriptors);
+            sleep(Duration::from_millis(50)).await;
+        }
+        drop(inside);
+        let room = async { while fetch(relay.address(), &name("crowd/before")).await.is_err() {} };
+        timeout(PATIENCE, room).await.expect("there is room again");
+        insiders.go_on("after ").await;
+    }
+    println!("{most} of {DESCRIPTORS} descriptors used");
+    let told = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(told.matches("connections are turned away").count() as u64, rounds, "{told}");
+    relay.kill().await.unwrap();
+    let relay = Relay::start(&data).await.unwrap();
+    for Shared { ours, typed, .. } in &insiders.documents {
+        let stored = fetch(relay.address(), &name(ours.name())).await.unwrap().text().unwrap();
+        assert_eq!(stored, *typed, "{}", ours.name());
+    }
+}
+
+/// Where the limit is so low that nothing is left for the relay itself, the system refuses to accept, again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_cannot_accept_waits_without_spinning_and_tells_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
+    let relay = Relay::start_after(&format!("exec 2>{}", log.display()), &data, &[]).await.unwrap();
+    let mut insiders = Insiders::start(&relay).await;
+    insiders.open("crowd/before").await;
+    insiders.go_on("before ").await;
+    let limit = |soft: u64| {
+        let id = relay.id().unwrap();
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        prlimit(Some(id), Resource::Nofile, Rlimit { current: Some(soft), maximum }).unwrap();
+    };
+    limit(Usage::of(&relay).unwrap().descriptors as u64);
+    let waiting: Vec<_> =
+        futures_util::future::join_all((0..8).map(|_| TcpStream::connect(relay.address()))).await;
+    let before = Usage::of(&relay).unwrap();
+    let start = Instant::now();
+    insiders.go_on("none left ").await;
+    sleep(Duration::from_secs(2)).await;
+    let (cpu, passed) = (Usage::of(&relay).unwrap().cpu - before.cpu, start.elapsed());
+    assert!(cpu < passed / 4, "{cpu:?} of {passed:?} spent");
+    limit(1024);
+    drop(waiting);
+    timeout(PATIENCE, fetch(relay.address(), &name("crowd/before")))
+        .await
+        .expect("it accepts again")
+        .unwrap();
+    let told = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(told.matches("connections are turned away").count(), 1, "{told}");
+    assert!(relay.figure("tidewell_connections_turned_away_total").await.unwrap() >= 2.0);
+    insiders.go_on("after").await;
+}
