@@ -8,7 +8,7 @@ use futures_util::{SinkExt, StreamExt};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use tidewell_client::yrs::updates::decoder::Decode;
-use tidewell_client::yrs::{Doc, GetString, ReadTxn, Transact, Update};
+use tidewell_client::yrs::{Doc, GetString, ReadTxn, Text, Transact, Update, WriteTxn};
 use tidewell_sync_core::admission::Admitted;
 use tidewell_sync_core::document_name::DocumentName;
 use tidewell_sync_core::protocol::{ClientMessage, Position, Reassembly, RelayMessage, SUBPROTOCOL, VERSION};
@@ -114,6 +114,26 @@ impl TidewellSocket {
     pub async fn open(&mut self, channel: u32, document: &DocumentName) -> anyhow::Result<()> {
         let position = Position::StateVector(StateVector::default());
         self.say(&ClientMessage::Open { channel, document: document.clone(), position }).await
+    }
+
+    /// Adds to the text `t` of a document that is open, and waits until that is committed.
+    pub async fn append(&mut self, channel: u32, doc: &Doc, number: u64, text: &str) -> anyhow::Result<()> {
+        let update: Bytes = {
+            let mut transaction = doc.transact_mut();
+            let root = transaction.get_or_insert_text("t");
+            root.push(&mut transaction, text);
+            transaction.encode_update_v1().into()
+        };
+        self.say(&ClientMessage::Push { channel, number, update }).await?;
+        loop {
+            match timeout(PATIENCE, self.next()).await.context("no acknowledgement comes")?? {
+                RelayMessage::Ack { channel: of, number: last, .. } if of == channel && last == number => {
+                    return Ok(());
+                }
+                RelayMessage::Refused { code, .. } => bail!("refused: {code}"),
+                _ => {}
+            }
+        }
     }
 
     /// The next message.

@@ -3,13 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are tests")]
 
-use bytes::Bytes;
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use std::time::{Duration, Instant};
-use tidewell_client::yrs::{Text, Transact, WriteTxn};
 use tidewell_client::{Client, Document, Options, Store};
 use tidewell_sync_core::document_name::DocumentName;
-use tidewell_sync_core::protocol::{ClientMessage, RelayMessage};
 use tidewell_sync_core::replica::new_doc;
 use tidewell_tests::raw::{TidewellSocket, fetch};
 use tidewell_tests::relay::{PATIENCE, Relay};
@@ -109,28 +106,6 @@ async fn crowd_in(relay: &Relay, crowd: u64) -> Vec<TidewellSocket> {
     inside
 }
 
-/// Writes as much as is worth a compaction.
-async fn write_much(socket: &mut TidewellSocket, document: &DocumentName) {
-    let doc = new_doc(7);
-    let edit = || -> Bytes {
-        let mut transaction = doc.transact_mut();
-        let text = transaction.get_or_insert_text("t");
-        text.push(&mut transaction, &"x".repeat(2 << 10));
-        transaction.encode_update_v1().into()
-    };
-    socket.open(1, document).await.unwrap();
-    // Two rows at least: a single one cannot get better.
-    for last in [100, 200] {
-        for number in last - 99..=last {
-            socket.say(&ClientMessage::Push { channel: 1, number, update: edit() }).await.unwrap();
-        }
-        let is_last =
-            |message: &RelayMessage| matches!(message, RelayMessage::Ack { number, .. } if *number == last);
-        let committed = async { while !is_last(&socket.next().await.unwrap()) {} };
-        timeout(PATIENCE, committed).await.expect("it is committed");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_descriptors_run_out_those_who_are_there_go_on_and_others_come_in_when_some_have_gone() {
     raise_file_limit();
@@ -158,7 +133,12 @@ async fn when_descriptors_run_out_those_who_are_there_go_on_and_others_come_in_w
             insiders.open(&format!("crowd/{round}/{document}")).await;
         }
         insiders.go_on("full ").await;
-        write_much(&mut inside[0], &name(&format!("crowd/{round}/long"))).await;
+        // As much as is worth a compaction, in two rows: a single one cannot get better.
+        let (writer, doc) = (&mut inside[0], new_doc(7));
+        writer.open(1, &name(&format!("crowd/{round}/long"))).await.unwrap();
+        for number in 1..=2 {
+            writer.append(1, &doc, number, &"x".repeat(200 << 10)).await.unwrap();
+        }
         let start = Instant::now();
         while operator.figure("tidewell_compactions_total").await <= compactions {
             assert!(start.elapsed() < PATIENCE, "nothing is compacted");
