@@ -2,7 +2,7 @@
 
 use super::{compact, read_frame, read_request, write_answer, write_frame};
 use crate::limits::{MATERIALIZER_FRAME_BYTES_MAX, MATERIALIZER_MEMORY_BYTES, MATERIALIZER_TIME};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use std::io;
 use thiserror::Error;
@@ -34,13 +34,17 @@ pub fn materialize() -> Result<(), MaterializeError> {
     Ok(())
 }
 
+/// Where the operator has set a lower limit that one stays: only root may lift it, and whoever tried would fail, and have
+/// every document quarantined for it.
 fn limit(resource: Resource, to: u64) -> rustix::io::Result<()> {
+    let to = getrlimit(resource).maximum.map_or(to, |most| most.min(to));
     setrlimit(resource, Rlimit { current: Some(to), maximum: Some(to) })
 }
 
 /// The parent ends a process that takes too long. If the parent has gone, the system does.
 fn limit_time() -> rustix::io::Result<()> {
     let used = u64::try_from(clock_gettime(ClockId::ProcessCPUTime).tv_sec).unwrap_or(0);
-    let current = Some(used + MATERIALIZER_TIME.as_secs() + 1);
-    setrlimit(Resource::Cpu, Rlimit { current, maximum: None })
+    let maximum = getrlimit(Resource::Cpu).maximum;
+    let until = used + MATERIALIZER_TIME.as_secs() + 1;
+    setrlimit(Resource::Cpu, Rlimit { current: Some(maximum.map_or(until, |most| most.min(until))), maximum })
 }

@@ -109,3 +109,25 @@ async fn a_document_that_breaks_the_materializer_is_quarantined_and_its_sync_goe
     relay.wait_until(|relay| relay.figure("tidewell_compactions_total") > 0.0);
     assert_eq!(text_of(&relay, "a/doc").await, author.text());
 }
+
+/// Only root may lift a limit that was lowered, and a materializer that fails at it would look like a document that
+/// kills it.
+#[test]
+fn a_materializer_stays_within_lower_limits_that_its_operator_has_set() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let program = folder.path().join("tidewell");
+    std::fs::copy(env!("CARGO_BIN_EXE_tidewell"), &program).unwrap();
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -v 1500000; ulimit -t 5; exec \"$0\" materialize"]).arg(&program);
+    if rustix::process::geteuid().is_root() {
+        command.uid(65_534);
+    }
+    // The length of a request and its kind: limits are set for each.
+    let request = folder.path().join("request");
+    std::fs::write(&request, [2, 0, 0, 0, 1, 0]).unwrap();
+    let output = command.stdin(std::fs::File::open(&request).unwrap()).output().unwrap();
+    assert!(output.status.success() && output.stdout.len() > 4, "{output:?}");
+}
