@@ -164,12 +164,17 @@ impl Connection {
     async fn frame(&mut self, frame: Frame) -> Result<(), End> {
         let Frame::Binary(frame) = frame else { return Err(Code::InvalidFrame.into()) };
         self.pace.takes_bytes(&self.relay.rates, frame.len());
-        if let Some(messages) = self.reassembly.take(frame)? {
-            for message in ClientMessage::read_each(&messages) {
-                self.message(message?).await?;
+        match self.reassembly.take(frame)? {
+            Some(messages) => {
+                for message in ClientMessage::read_each(&messages) {
+                    self.message(message?).await?;
+                }
+                Ok(())
             }
+            // Nobody has more than a frame kept before it is known who that is.
+            None if self.pass.is_none() => Err(violation("a fragment came before Hello")),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     async fn message(&mut self, message: ClientMessage) -> Result<(), End> {

@@ -64,6 +64,9 @@ async fn messages_out_of_turn_are_violations() {
     let mut client = Client::silent(&relay).await;
     client.send(ClientMessage::Ping { nonce: 1 }).await;
     assert_eq!(client.refused().await, Code::ProtocolViolation);
+    let mut client = Client::silent(&relay).await;
+    client.socket.send(Message::Binary(Bytes::from_static(&[0, 1, 1, 1]))).await.unwrap();
+    assert_eq!(client.refused().await, Code::ProtocolViolation, "a fragment of a Hello");
     let mut client = Client::connect(&relay).await;
     client.send(ClientMessage::Hello { version: VERSION, token: String::new() }).await;
     assert_eq!(client.refused().await, Code::ProtocolViolation);
