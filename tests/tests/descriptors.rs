@@ -7,6 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use std::time::{Duration, Instant};
 use tidewell_client::{Client, Document, Options, Store};
 use tidewell_sync_core::document_name::DocumentName;
+use tidewell_sync_core::protocol::RelayMessage;
 use tidewell_sync_core::replica::new_doc;
 use tidewell_tests::raw::{TidewellSocket, fetch};
 use tidewell_tests::relay::{PATIENCE, Relay};
@@ -98,10 +99,11 @@ async fn crowd_in(relay: &Relay, crowd: u64) -> Vec<TidewellSocket> {
     for _ in 0..crowd {
         let greeted = async {
             let mut socket = TidewellSocket::connect(relay.address()).await?;
-            socket.next().await?;
-            anyhow::Ok(socket)
+            let is_in = matches!(socket.next().await?, RelayMessage::Welcome { .. });
+            anyhow::Ok(is_in.then_some(socket))
         };
-        inside.extend(timeout(PATIENCE, greeted).await.expect("an answer or an end").ok());
+        let greeted = timeout(PATIENCE, greeted).await.expect("an answer or an end");
+        inside.extend(greeted.ok().flatten());
     }
     inside
 }
@@ -125,9 +127,14 @@ async fn when_descriptors_run_out_those_who_are_there_go_on_and_others_come_in_w
             operator.figure("tidewell_connections_turned_away_total").await,
         );
         let mut inside = crowd_in(&relay, crowd).await;
-        let turned_away = operator.figure("tidewell_connections_turned_away_total").await - before;
-        assert!(!inside.is_empty() && turned_away >= 1.0, "{} let in, {turned_away} not", inside.len());
-        assert_eq!(inside.len() as u64 + turned_away as u64, crowd, "each is let in or turned away");
+        // Those who say nothing have descriptors too.
+        let mut mute = Vec::new();
+        for _ in 0..crowd {
+            mute.push(TcpStream::connect(relay.address()).await.unwrap());
+        }
+        let is_some_in = !inside.is_empty() && (inside.len() as u64) < crowd;
+        assert!(is_some_in, "{} of {crowd} were let in", inside.len());
+        while operator.figure("tidewell_connections_turned_away_total").await <= before {}
         // Reads of the store and the materializer need descriptors too.
         for document in 0..4 {
             insiders.open(&format!("crowd/{round}/{document}")).await;
@@ -145,14 +152,14 @@ async fn when_descriptors_run_out_those_who_are_there_go_on_and_others_come_in_w
             most = most.max(Usage::of(&relay).unwrap().descriptors);
             sleep(Duration::from_millis(50)).await;
         }
-        drop(inside);
+        drop((inside, mute));
         let room = async { while fetch(relay.address(), &name("crowd/before")).await.is_err() {} };
         timeout(PATIENCE, room).await.expect("there is room again");
         insiders.go_on("after ").await;
     }
     println!("{most} of {DESCRIPTORS} descriptors used");
     let told = std::fs::read_to_string(&log).unwrap();
-    assert_eq!(told.matches("connections are turned away").count() as u64, rounds, "{told}");
+    assert!(told.contains("connections are turned away"), "{told}");
     relay.kill().await.unwrap();
     let relay = Relay::start(&data).await.unwrap();
     for Shared { ours, typed, .. } in &insiders.documents {
