@@ -85,6 +85,8 @@ pub struct Client {
     welcome_ms: (u64, u64),
     /// Messages of this turn.
     outgoing: Vec<u8>,
+    /// The device's clock at the last call.
+    clock_ms: u64,
     heard_ms: u64,
     /// When the relay was asked whether it is there, if it has said nothing since.
     asked_ms: Option<u64>,
@@ -116,6 +118,7 @@ impl Client {
             token_ms: None,
             welcome_ms: (0, 0),
             outgoing: Vec::new(),
+            clock_ms: 0,
             heard_ms: 0,
             asked_ms: None,
             reopen_ms: None,
@@ -155,11 +158,9 @@ impl Client {
     /// Puts another replica of the same document, made with the same channel, in the place of one, and opens it when
     /// connected.
     pub fn replace(&mut self, id: ReplicaId, mut replica: Replica) {
-        if self.remove(id).is_none() {
-            return;
-        }
+        let Some(before) = self.remove(id) else { return };
         if self.connection != Connection::None {
-            replica.connected(self.lineage);
+            replica.follow(&before, self.lineage);
         }
         self.replicas.insert(id.0, replica);
         self.changed.insert(id.0, ());
@@ -196,6 +197,7 @@ impl Client {
 
     /// A connection is there: greets, and opens every document in the same frame.
     pub fn connected(&mut self, token: String, now_ms: u64) {
+        self.look_at_clock(now_ms);
         self.connection = Connection::Greeting;
         self.reassembly = Reassembly::default();
         (self.heard_ms, self.asked_ms) = (now_ms, None);
@@ -208,6 +210,7 @@ impl Client {
     /// The application has another token: it takes the place of the connection's, and what was forbidden is tried
     /// again. Without a connection nothing is done; the next one is made with a token of its own.
     pub fn refresh(&mut self, token: String, now_ms: u64) {
+        self.look_at_clock(now_ms);
         if !self.is_live() {
             return;
         }
@@ -216,6 +219,20 @@ impl Client {
         self.say(&ClientMessage::Refresh { token });
         let lineage = self.lineage;
         self.for_each(|replica| replica.token_changed(lineage));
+    }
+
+    /// A clock that was set back takes with it all that was planned by it: otherwise a silent relay would not be asked,
+    /// and a refused document not opened again, before the clock is where it was.
+    fn look_at_clock(&mut self, now_ms: u64) {
+        let back_ms = self.clock_ms.saturating_sub(now_ms);
+        self.clock_ms = now_ms;
+        if back_ms > 0 {
+            let planned = [&mut self.asked_ms, &mut self.token_ms, &mut self.reopen_ms];
+            let planned = planned.into_iter().flatten();
+            for at in planned.chain([&mut self.heard_ms, &mut self.return_ms, &mut self.welcome_ms.1]) {
+                *at = at.saturating_sub(back_ms);
+            }
+        }
     }
 
     fn plan_refresh(&mut self, now_ms: u64) {
@@ -237,6 +254,7 @@ impl Client {
 
     /// A frame came. What is wrong with it ends the connection, and nothing else.
     pub fn frame(&mut self, frame: Bytes, now_ms: u64) {
+        self.look_at_clock(now_ms);
         if self.connection == Connection::None {
             return;
         }
@@ -297,6 +315,7 @@ impl Client {
     /// Time has passed: asks a silent relay whether it is there, gives up on a lost one, and opens
     /// documents again that were refused for a while. To be called about once a second.
     pub fn tick(&mut self, now_ms: u64) {
+        self.look_at_clock(now_ms);
         if self.connection == Connection::None {
             return;
         }
@@ -320,8 +339,7 @@ impl Client {
             let lineage = self.lineage;
             self.for_each(|replica| {
                 if matches!(replica.link(), Link::Refused(code) if code.is_transient()) {
-                    replica.disconnected();
-                    replica.connected(lineage);
+                    replica.open_again(lineage);
                 }
             });
         }

@@ -2,7 +2,7 @@
 //!
 //! It owns the yrs document, what is known of it, the outbox, and its place on the connection. Everything
 //! that enters the document passes admission first; everything that this device made stays in the outbox
-//! until the relay has acknowledged it. Rules RP1 to RP14 of `docs/protocol.md`.
+//! until the relay has acknowledged it. Rules RP1 to RP15 of `docs/protocol.md`.
 
 mod outbox;
 
@@ -149,6 +149,8 @@ pub struct Replica {
     through: Option<u64>,
     /// The last commit at the relay when it opened the document.
     opened_at: u64,
+    /// Openings on this connection that the relay has not answered; only the answer to the last one counts.
+    unanswered: u32,
     effects: Vec<ReplicaEffect>,
     /// Shared types that changed, for whoever keeps values of them.
     touched: Option<HashSet<BranchID>>,
@@ -183,6 +185,7 @@ impl Replica {
             offer: Offer::Settled,
             through: None,
             opened_at: 0,
+            unanswered: 0,
             effects: Vec::new(),
             touched: None,
             typing: Typing::default(),
@@ -485,10 +488,25 @@ impl Replica {
 
     /// The connection is there: opens the document on it.
     pub fn connected(&mut self, lineage: Option<u64>) {
-        if let Link::Refused(_) = self.link {
+        // What was forbidden may be granted by the token that this connection was made with.
+        if let Link::Refused(code) = self.link
+            && code != Code::Forbidden
+        {
             return;
         }
         self.lineage = lineage.unwrap_or(self.lineage);
+        self.unanswered = 0;
+        self.open_where_it_is();
+    }
+
+    /// Takes the place of `before`, whose channel was closed on this connection. An opening of it may still be answered.
+    pub(crate) fn follow(&mut self, before: &Replica, lineage: Option<u64>) {
+        self.lineage = lineage.unwrap_or(self.lineage);
+        self.unanswered = before.unanswered;
+        self.open_where_it_is();
+    }
+
+    fn open_where_it_is(&mut self) {
         let position = match self.cursor {
             Some(cursor) => Position::Cursor(cursor),
             None => Position::StateVector(self.admitted.state_vector()),
@@ -498,6 +516,7 @@ impl Replica {
 
     fn open(&mut self, position: Position) {
         self.set_link(Link::Opening);
+        self.unanswered += 1;
         let by_state_vector = matches!(&position, Position::StateVector(known) if !known.is_empty());
         self.offer = if by_state_vector { Offer::Owed } else { Offer::Settled };
         self.through = None;
@@ -508,10 +527,15 @@ impl Replica {
     /// The connection has another token: a document that was forbidden is opened again.
     pub fn token_changed(&mut self, lineage: Option<u64>) {
         if self.link == Link::Refused(Code::Forbidden) {
-            self.effects.push(ReplicaEffect::Send(ClientMessage::Close { channel: self.channel }));
-            self.set_link(Link::Closed);
-            self.connected(lineage);
+            self.open_again(lineage);
         }
+    }
+
+    /// Opens a refused document again on the same connection. The relay may not have closed it with its refusal.
+    pub(crate) fn open_again(&mut self, lineage: Option<u64>) {
+        self.effects.push(ReplicaEffect::Send(ClientMessage::Close { channel: self.channel }));
+        self.lineage = lineage.unwrap_or(self.lineage);
+        self.open_where_it_is();
     }
 
     /// The relay's history has a name, which the welcome tells.
@@ -521,7 +545,8 @@ impl Replica {
 
     /// The relay has answered `Open`.
     pub fn opened(&mut self, _access: Access, epoch: u64, sequence: u64, resume: Resume) {
-        if self.link != Link::Opening {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        if self.link != Link::Opening || self.unanswered > 0 {
             return;
         }
         self.epoch = epoch;
@@ -652,6 +677,12 @@ impl Replica {
     /// The relay has refused a push: nothing that builds on it can enter any more. Number 0 is the whole channel,
     /// whose edits may be taken another time.
     pub fn push_refused(&mut self, number: u64, code: Code) {
+        if number == 0 && self.link == Link::Opening {
+            self.unanswered = self.unanswered.saturating_sub(1);
+            if self.unanswered > 0 {
+                return;
+            }
+        }
         if number == 0 || code.is_transient() {
             self.refused(code);
         } else {

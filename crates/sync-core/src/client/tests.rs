@@ -50,6 +50,62 @@ fn cn2_a_client_that_slept_asks_before_it_gives_up() {
 }
 
 #[test]
+fn cn2_a_clock_that_is_set_back_hides_no_silence() {
+    let mut client = Client::new();
+    client.connected(String::new(), 5_000_000);
+    client.drain();
+    let back_ms = 1_000_000;
+    client.tick(back_ms);
+    client.drain();
+    client.tick(back_ms + PING_AFTER_MS);
+    assert!(matches!(client.drain().as_slice(), [Effect::Send(_)]));
+    client.tick(back_ms / 2);
+    client.tick(back_ms / 2 + LOST_AFTER_MS);
+    assert_eq!(client.drain(), [Effect::Close(Some(Code::Timeout))]);
+}
+
+#[test]
+fn cn2_a_clock_that_is_set_back_keeps_no_document_closed() {
+    let mut client = Client::new();
+    client.connected(String::new(), 5_000_000);
+    client.frame(welcome(0), 5_000_000);
+    client.add(Replica::new(DocumentName::parse("a/0").unwrap(), 0, 1));
+    let mut refused = Vec::new();
+    RelayMessage::Refused { channel: 0, number: 0, code: Code::LoadFailed }.write(&mut refused);
+    client.frame(refused.into(), 5_000_000);
+    client.drain();
+    client.tick(1_000_000);
+    assert_eq!(said(&mut client), []);
+    client.tick(1_000_000 + REOPEN_AFTER_MS);
+    assert!(matches!(
+        said(&mut client).as_slice(),
+        [ClientMessage::Close { channel: 0 }, ClientMessage::Open { channel: 0, .. }]
+    ));
+}
+
+#[test]
+fn rp15_the_answer_to_an_opening_of_before_is_not_taken_for_that_to_the_last() {
+    let name = DocumentName::parse("a/0").unwrap();
+    let mut client = Client::new();
+    client.connected(String::new(), 0);
+    client.frame(welcome(0), 0);
+    let id = client.add(Replica::new(name.clone(), 0, 1));
+    client.replace(id, Replica::new(name, 0, 2));
+    client.drain();
+    let opened = |resume| {
+        let mut out = Vec::new();
+        let (channel, access, epoch, sequence) = (0, Access::Write, 1, 0);
+        RelayMessage::Opened { channel, access, epoch, sequence, resume }.write(&mut out);
+        Bytes::from(out)
+    };
+    client.frame(opened(Resume::NeedsStateVector), 0);
+    assert_eq!(said(&mut client), [], "it is the first one's");
+    assert_eq!(client.replica(id).unwrap().link(), Link::Opening);
+    client.frame(opened(Resume::Continues), 0);
+    assert_eq!(client.replica(id).unwrap().link(), Link::Live);
+}
+
+#[test]
 fn cn3_bytes_that_are_no_frame_end_the_connection_with_a_code() {
     let mut client = Client::new();
     client.connected(String::new(), 0);
@@ -150,6 +206,25 @@ fn tc2_a_token_is_asked_for_before_it_expires_by_the_clock_of_the_relay_and_agai
     client.disconnected();
     client.refresh(token(9_999_999), asked_ms);
     assert_eq!(client.drain(), [], "without a connection there is nobody to show it to");
+}
+
+#[test]
+fn tc3_what_was_forbidden_is_opened_again_on_the_next_connection() {
+    let mut client = Client::new();
+    client.connected(String::new(), 0);
+    client.frame(welcome(0), 0);
+    client.add(Replica::new(DocumentName::parse("a/0").unwrap(), 0, 1));
+    let mut refused = Vec::new();
+    RelayMessage::Refused { channel: 0, number: 0, code: Code::Forbidden }.write(&mut refused);
+    client.frame(refused.into(), 0);
+    client.disconnected();
+    assert_eq!(client.replica(ReplicaId(0)).unwrap().link(), Link::Refused(Code::Forbidden));
+    client.drain();
+    client.connected("other".to_owned(), 0);
+    assert!(matches!(
+        said(&mut client).as_slice(),
+        [ClientMessage::Hello { .. }, ClientMessage::Open { channel: 0, .. }]
+    ));
 }
 
 #[test]
