@@ -22,7 +22,7 @@ use crate::relay::Relay;
 use crate::rooms::Rooms;
 use crate::store::{Checkpointer, CommitError, OpenError, Store};
 use crate::tickets::Tickets;
-use crate::tls::{Certificate, CertificateError, TlsListener};
+use crate::tls::{Certificate, CertificateError, TlsDoor};
 use crate::token::Expected;
 use crate::token::keys::KeysError;
 use crate::writer::{Job, Writer, WriterQueue};
@@ -223,7 +223,7 @@ impl Prepared {
         let mut serving = match certificate {
             None => tokio::spawn(door::serve(door, app, stop_accepting.clone())),
             Some(certificate) => {
-                let door = TlsListener::new(door, certificate);
+                let door = TlsDoor::new(door, certificate);
                 tokio::spawn(door::serve(door, app, stop_accepting.clone()))
             }
         };

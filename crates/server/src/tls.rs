@@ -1,5 +1,6 @@
 //! TLS: the certificate of now, and a listener that answers with it.
 
+use crate::door::Door;
 use crate::limits::{CERTIFICATE_FILE_BYTES_MAX, TLS_HANDSHAKE_WITHIN, TLS_HANDSHAKES_MAX};
 use crate::metrics::Metrics;
 use axum::serve::Listener;
@@ -14,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -154,20 +156,20 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, CertificateError> {
 }
 
 /// Hands on connections whose handshake is done. None waits for another's.
-pub(crate) struct TlsListener<L: Listener> {
-    listener: L,
+pub(crate) struct TlsDoor {
+    door: Door,
     certificate: Arc<Certificate>,
-    handshakes: JoinSet<Option<(TlsStream<L::Io>, L::Addr)>>,
+    handshakes: JoinSet<Option<(TlsStream<TcpStream>, SocketAddr)>>,
 }
 
-impl<L: Listener> TlsListener<L> {
-    pub(crate) fn new(listener: L, certificate: Arc<Certificate>) -> Self {
-        TlsListener { listener, certificate, handshakes: JoinSet::new() }
+impl TlsDoor {
+    pub(crate) fn new(door: Door, certificate: Arc<Certificate>) -> Self {
+        TlsDoor { door, certificate, handshakes: JoinSet::new() }
     }
 }
 
-impl<L: Listener<Addr = SocketAddr>> Listener for TlsListener<L> {
-    type Io = TlsStream<L::Io>;
+impl Listener for TlsDoor {
+    type Io = TlsStream<TcpStream>;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, SocketAddr) {
@@ -178,7 +180,7 @@ impl<L: Listener<Addr = SocketAddr>> Listener for TlsListener<L> {
                         return connection;
                     }
                 }
-                (socket, peer) = self.listener.accept(), if self.handshakes.len() < TLS_HANDSHAKES_MAX => {
+                (socket, peer) = self.door.accept(), if self.handshakes.len() < TLS_HANDSHAKES_MAX => {
                     self.handshakes.spawn(shake_hands(self.certificate.clone(), socket, peer));
                 }
             }
@@ -186,19 +188,16 @@ impl<L: Listener<Addr = SocketAddr>> Listener for TlsListener<L> {
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.door.local_addr()
     }
 }
 
 /// `None` when the client gives up, takes too long, or speaks something else.
-async fn shake_hands<Io>(
+async fn shake_hands(
     certificate: Arc<Certificate>,
-    socket: Io,
+    socket: TcpStream,
     peer: SocketAddr,
-) -> Option<(TlsStream<Io>, SocketAddr)>
-where
-    Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-{
+) -> Option<(TlsStream<TcpStream>, SocketAddr)> {
     let shaken = timeout(TLS_HANDSHAKE_WITHIN, certificate.acceptor().accept(socket)).await;
     match shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(stream) => Some((stream, peer)),
