@@ -39,6 +39,9 @@ const AMOUNTS: &[(&str, u64)] = &[
 /// Random rounds of stock clients in a short run.
 const ROUNDS: u64 = 60;
 
+/// Random rounds of admission beside Yjs in a short run.
+const ADMISSIONS: u64 = 400;
+
 /// Seconds for which a long run's readers stall.
 const STALL_SECONDS: &str = "60";
 
@@ -61,9 +64,11 @@ pub(crate) fn faults(times: u64) -> Result<()> {
 pub(crate) fn soak(times: u64) -> Result<()> {
     faults(times)?;
     let programs = programs()?;
-    let rounds = (ROUNDS * times).to_string();
+    let [rounds, admissions] = [ROUNDS, ADMISSIONS].map(|short| (short * times).to_string());
     let bins = ("TIDEWELL_BINS", OsString::from(programs));
-    run(&files_in("tests/stock")?, &[bins.clone(), ("TIDEWELL_ROUNDS", rounds.into())])?;
+    let stock =
+        [bins.clone(), ("TIDEWELL_ROUNDS", rounds.into()), ("TIDEWELL_ADMISSIONS", admissions.into())];
+    run(&files_in("tests/stock")?, &stock)?;
     package::build()?;
     run(&HISTORIES.map(PathBuf::from), &[bins, ("TIDEWELL_LONG", "1".into())])?;
     Ok(())

@@ -5,12 +5,17 @@
 //! its standard input.
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tidewell_client::yrs::updates::decoder::Decode;
+use tidewell_client::yrs::{Transact, Update};
 use tidewell_client::{Client, Document, Options, Store};
+use tidewell_sync_core::admission::Admitted;
+use tidewell_sync_core::replica::new_doc;
 use tidewell_tests::operation::{Operation, apply, dump};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::Mutex;
@@ -47,6 +52,9 @@ enum What {
     Resume,
     /// Closes the peer.
     Close,
+    /// Offers updates to the admission of a document of their own, again and again until nothing more gets in, and
+    /// applies with yrs what does. Needs no peer.
+    Admit { updates: Vec<Vec<u8>> },
 }
 
 struct Peer {
@@ -96,10 +104,13 @@ async fn answer(peers: &Peers, name: &str, what: What) -> anyhow::Result<Value> 
         peer.client.clone().close().await;
         return Ok(Value::Null);
     }
+    if let What::Admit { updates } = what {
+        return admit(updates.into_iter().map(Bytes::from).collect());
+    }
     let peer = peers.lock().await.get(name).cloned().with_context(|| format!("{name} is not open"))?;
     let document = &peer.document;
     Ok(match what {
-        What::Open { .. } | What::Close => Value::Null,
+        What::Open { .. } | What::Close | What::Admit { .. } => Value::Null,
         What::Edit { operations } => {
             document
                 .edit(move |transaction| operations.iter().for_each(|one| apply(transaction, one)))
@@ -124,4 +135,36 @@ async fn answer(peers: &Peers, name: &str, what: What) -> anyhow::Result<Value> 
             Value::Null
         }
     })
+}
+
+/// Answers what was refused, the pieces that admission handed on, whether something waits for what never came, and what
+/// the pieces make with yrs.
+fn admit(updates: Vec<Bytes>) -> anyhow::Result<Value> {
+    let (mut admitted, doc) = (Admitted::new(), new_doc(0));
+    let (mut refused, mut pieces, mut waiting) = (Vec::new(), Vec::new(), updates);
+    loop {
+        let before = pieces.len();
+        let mut still_waiting = Vec::new();
+        for update in waiting {
+            match admitted.admit(&update) {
+                Err(invalid) => refused.push(invalid.code().name()),
+                Ok(admission) => {
+                    if !admission.is_complete() {
+                        still_waiting.push(update);
+                    }
+                    pieces.extend(admission.pieces);
+                }
+            }
+        }
+        waiting = still_waiting;
+        if pieces.len() == before {
+            break;
+        }
+    }
+    for piece in &pieces {
+        doc.transact_mut().apply_update(Update::decode_v1(piece)?)?;
+    }
+    let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
+    let content = dump(&doc.transact());
+    Ok(json!({ "refused": refused, "pieces": pieces, "waiting": waiting.len(), "yrs": content }))
 }
