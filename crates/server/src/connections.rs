@@ -239,7 +239,7 @@ fn full_return_ms() -> u64 {
 }
 
 /// Spreads the return of `count` clients so that the next relay can take them.
-fn random_return_ms(count: usize) -> u64 {
+pub(crate) fn random_return_ms(count: usize) -> u64 {
     let spread = Duration::from_millis(u64::try_from(count / RETURNS_PER_MS).unwrap_or(u64::MAX));
     let latest = (RETURN_AFTER_MIN * 2).saturating_add(spread).min(RETURN_AFTER_MAX);
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);

@@ -233,7 +233,10 @@ pub(crate) const CONNECTIONS_PER_SUBJECT: u32 = 500;
 /// has about as many.
 pub(crate) const CONNECTIONS_PER_ADDRESS: u32 = 2_000;
 
-/// Connections that have not been let in yet (`--joins-max`): each may make the relay keep
+/// Documents that are loaded at a time: each is read whole, and admitted.
+pub(crate) const LOADS_AT_ONCE: usize = 8;
+
+/// Connections that have not been let in yet, and documents that are loaded or wait for it (`--joins-max`): each may make the relay keep
 /// a frame and check a token. 10,000 devices that come back within two seconds are let in.
 pub(crate) const JOINS_MAX: u32 = 4_096;
 

@@ -25,6 +25,7 @@ limits! {
     Address = "connections_per_address",
     Subject = "connections_per_subject",
     Joins = "joins",
+    Loads = "loads",
     Updates = "updates_per_second",
     Bytes = "bytes_per_second",
     Presence = "presence_per_second",

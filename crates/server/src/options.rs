@@ -98,7 +98,7 @@ pub struct ServeOptions {
     /// all, as many as there may be, if it is left out.
     #[arg(long, value_name = "N", value_parser = at_least_one())]
     pub connections_per_address: Option<u32>,
-    /// How many may be on their way in at a time.
+    /// How many connections may be on their way in, and how many documents may be loaded for them or wait for it.
     #[arg(long, value_name = "N", default_value_t = JOINS_MAX, value_parser = at_least_one())]
     pub joins_max: u32,
     /// How many updates one connection may send in a second; after a pause ten times as many. It waits beyond that.

@@ -2,7 +2,9 @@
 
 use crate::catch_up::{CatchUp, CatchUpError};
 use crate::compaction::LogSize;
-use crate::metrics::Metrics;
+use crate::connections::random_return_ms;
+use crate::limits::LOADS_AT_ONCE;
+use crate::metrics::{Limit, Metrics};
 use crate::quotas::Quotas;
 use crate::room_handle::RoomHandle;
 use crate::store::{FIRST_EPOCH, ReadError, Readers};
@@ -13,13 +15,14 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use thiserror::Error;
 use tidewell_sync_core::admission::Admitted;
 use tidewell_sync_core::code::Code;
 use tidewell_sync_core::document_name::DocumentName;
 use tidewell_sync_core::room::Room;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 /// All rooms of the relay. Cheap to clone.
 #[derive(Clone)]
@@ -32,6 +35,11 @@ struct Inner {
     readers: Readers,
     writer: Arc<WriterQueue>,
     quotas: Quotas,
+    /// Documents that are loaded, or wait for it, and how many there may be.
+    loading: AtomicUsize,
+    loads_max: usize,
+    /// For those that are loaded now.
+    loads: Semaphore,
     lineage: u64,
     metrics: Arc<Metrics>,
 }
@@ -62,21 +70,43 @@ impl Rooms {
         readers: Readers,
         writer: Arc<WriterQueue>,
         quotas: Quotas,
+        loads_max: usize,
         lineage: u64,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let entries = Mutex::default();
-        Rooms { shared: Arc::new(Inner { entries, readers, writer, quotas, lineage, metrics }) }
+        let inner = Inner {
+            entries: Mutex::default(),
+            readers,
+            writer,
+            quotas,
+            loading: AtomicUsize::new(0),
+            loads_max,
+            loads: Semaphore::new(LOADS_AT_ONCE),
+            lineage,
+            metrics,
+        };
+        Rooms { shared: Arc::new(inner) }
     }
 
-    /// The room of a document, loaded if need be. The same one for everybody until it is evicted.
+    /// When somebody shall come back whose document cannot even wait to be loaded.
+    pub(crate) fn return_ms(&self) -> u64 {
+        random_return_ms(self.shared.loading.load(Ordering::Relaxed))
+    }
+
+    /// The room of a document, loaded if need be. The same one for everybody until it is evicted. `Overloaded` when too
+    /// many others wait to be loaded.
     pub(crate) async fn open(&self, document: &DocumentName) -> Result<Arc<RoomHandle>, Code> {
         let loading = {
             let mut entries = self.shared.entries.lock();
             match entries.get(document) {
                 Some(Entry::Ready(room)) => return Ok(room.clone()),
                 Some(Entry::Loading(loading)) => loading.clone(),
+                None if self.shared.loading.load(Ordering::Relaxed) >= self.shared.loads_max => {
+                    self.shared.metrics.hit(Limit::Loads);
+                    return Err(Code::Overloaded);
+                }
                 None => {
+                    self.shared.loading.fetch_add(1, Ordering::Relaxed);
                     let (done, loading) = oneshot::channel();
                     let loading = loading.shared();
                     entries.insert(document.clone(), Entry::Loading(loading.clone()));
@@ -103,6 +133,7 @@ impl Rooms {
         // A panic must not leave the room loading for ever (a thread that cannot be started is one).
         let loaded = AssertUnwindSafe(reading).catch_unwind().await.unwrap_or(Err(OpenError::Panicked));
         let mut entries = self.shared.entries.lock();
+        self.shared.loading.fetch_sub(1, Ordering::Relaxed);
         let answer = match loaded {
             Ok(room) => {
                 entries.insert(document, Entry::Ready(room.clone()));
@@ -158,6 +189,7 @@ impl Rooms {
 
 impl Inner {
     async fn read(&self, document: DocumentName) -> Result<Arc<RoomHandle>, OpenError> {
+        let _permit = self.loads.acquire().await.map_err(|_| OpenError::Ending)?;
         let (lineage, writer, quotas) = (self.lineage, self.writer.clone(), self.quotas.clone());
         let Some(stored) = self.readers.document(document.clone()).await? else {
             let room = Room::new(document, FIRST_EPOCH, lineage, 0, Admitted::new());
@@ -180,22 +212,51 @@ mod tests {
     use crate::data_directory::DataDirectory;
     use crate::store::Store;
 
-    #[tokio::test]
-    async fn a_panic_while_a_room_is_loaded_is_an_error_for_those_who_wait_and_the_next_one_loads_it() {
+    fn rooms(loads_max: usize) -> (tempfile::TempDir, Store, Rooms) {
         let folder = tempfile::tempdir().unwrap();
         let directory = DataDirectory::create(folder.path()).unwrap();
         let store = Store::open(&directory, 1).unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
         let quotas = Quotas::new(u64::MAX, None, None, |_| Ok::<(), ()>(())).unwrap();
-        let rooms = Rooms::new(store.readers(1), WriterQueue::new(metrics.clone()), quotas, 1, metrics);
+        let rooms =
+            Rooms::new(store.readers(1), WriterQueue::new(metrics.clone()), quotas, loads_max, 1, metrics);
+        (folder, store, rooms)
+    }
+
+    #[tokio::test]
+    async fn a_panic_while_a_room_is_loaded_is_an_error_for_those_who_wait_and_the_next_one_loads_it() {
+        let (_folder, _store, rooms) = rooms(1);
         let document = DocumentName::parse("a/doc").unwrap();
         let (done, loading) = oneshot::channel();
         rooms.shared.entries.lock().insert(document.clone(), Entry::Loading(loading.shared()));
+        rooms.shared.loading.fetch_add(1, Ordering::Relaxed);
         let reading = async { panic!("while it is read") };
         let load = tokio::spawn(rooms.clone().load(document.clone(), reading, done));
         let waiting = rooms.open(&document).await.map(|_| ());
         assert_eq!(waiting, Err(Code::LoadFailed));
         load.await.unwrap();
         assert!(rooms.open(&document).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn lm6_a_bounded_number_of_documents_waits_to_be_loaded_and_those_who_share_one_wait_too() {
+        let (_folder, _store, rooms) = rooms(2);
+        let permits = rooms.shared.loads.acquire_many(LOADS_AT_ONCE.try_into().unwrap()).await.unwrap();
+        let open = |name: &'static str| {
+            let rooms = rooms.clone();
+            async move {
+                rooms.open(&DocumentName::parse(name).unwrap()).await.map(|room| room.document().clone())
+            }
+        };
+        let waiting = ["a/1", "a/2", "a/1"].map(|name| tokio::spawn(open(name)));
+        while rooms.shared.loading.load(Ordering::Relaxed) < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(open("a/3").await, Err(Code::Overloaded));
+        drop(permits);
+        for waiting in waiting {
+            assert!(waiting.await.unwrap().is_ok());
+        }
+        assert!(open("a/3").await.is_ok());
     }
 }

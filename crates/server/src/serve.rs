@@ -168,7 +168,8 @@ impl Prepared {
             |count| store.sizes(count),
         )
         .map_err(StartError::Sizes)?;
-        let rooms = Rooms::new(readers.clone(), writer.clone(), quotas, lineage, metrics.clone());
+        let joins_max = usize::try_from(options.joins_max).unwrap_or(usize::MAX);
+        let rooms = Rooms::new(readers.clone(), writer.clone(), quotas, joins_max, lineage, metrics.clone());
         let pool = Pool::new(Program::new(options.materializer.as_deref()), metrics.clone());
         let compactor =
             Compactor::new(pool, readers.clone(), writer.clone(), metrics.clone(), options.history);

@@ -5,7 +5,7 @@
 
 use crate::code::Code;
 use crate::document_map::DocumentMap;
-use crate::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX};
+use crate::limits::FRAME_BYTES_MAX;
 use crate::protocol::{self, ClientMessage, Reassembly, RelayMessage};
 use crate::replica::{Link, Persist, Replica, ReplicaEffect};
 use crate::token::{expires_ms, refresh_after_ms};
@@ -373,8 +373,8 @@ impl Client {
         if self.connection != Connection::None {
             let before = self.outgoing.len();
             message.write(&mut self.outgoing);
-            // What is sent together must be reassembled together, and is no larger than the largest message.
-            if before > 0 && self.outgoing.len() > MESSAGE_BYTES_MAX {
+            // What is sent together fits into a frame, as a relay asks of the first one, or is a single message.
+            if before > 0 && self.outgoing.len() > FRAME_BYTES_MAX {
                 let last = self.outgoing.split_off(before);
                 self.flush();
                 self.outgoing = last;

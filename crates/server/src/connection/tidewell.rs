@@ -304,6 +304,9 @@ impl Connection {
         let entry = loop {
             let room = match self.relay.rooms.open(&document).await {
                 Ok(room) => room,
+                Err(Code::Overloaded) if !self.has_open_channels() => {
+                    return Err(End::Away { code: Code::Overloaded, after_ms: self.relay.rooms.return_ms() });
+                }
                 Err(code) => {
                     self.refuse(channel, 0, code);
                     break Channel::Waiting;
@@ -324,6 +327,10 @@ impl Connection {
         };
         self.channels.insert(channel, entry);
         Ok(())
+    }
+
+    fn has_open_channels(&self) -> bool {
+        self.channels.values().any(|channel| matches!(channel, Channel::Open { .. }))
     }
 
     fn opened(&mut self, channel: u32, access: Access, epoch: u64, sequence: u64, resume: Resume) {

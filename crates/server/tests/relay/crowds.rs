@@ -9,7 +9,9 @@ use crate::tokens::Issuer;
 use futures_util::SinkExt;
 use std::time::{Duration, Instant};
 use tidewell_sync_core::code::Code;
-use tidewell_sync_core::protocol::{ClientMessage, RelayMessage, VERSION};
+use tidewell_sync_core::document_name::DocumentName;
+use tidewell_sync_core::protocol::{ClientMessage, Position, RelayMessage, VERSION};
+use tidewell_sync_core::state_vector::StateVector;
 use tidewell_sync_core::y_protocol::YMessage;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -103,6 +105,53 @@ async fn lm1_who_has_not_said_hello_takes_a_bounded_place_and_those_behind_come_
     joining.send(ClientMessage::Hello { version: VERSION, token: String::new() }).await;
     assert!(matches!(joining.next().await, RelayMessage::Welcome { .. }));
     Client::connect(&relay).await.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lm6_a_storm_of_joins_is_told_when_to_come_back_and_all_come_in() {
+    const DEVICES: u32 = 64;
+    let (_folder, data) = data();
+    let relay = Relay::start(&data);
+    let mut client = Client::connect(&relay).await;
+    for device in 0..DEVICES {
+        client.open(device, &format!("a/{device}")).await;
+        client.push(device, 1, Author::new(1).types("x")).await;
+        client.acknowledged(1).await;
+    }
+    drop((client, relay));
+    let relay = Relay::start_with(&data, &["--joins-max", "1"]);
+    // Each is let in before all of them want a document at once.
+    let mut devices = Vec::new();
+    for device in 0..DEVICES {
+        devices.push((device, Client::connect(&relay).await));
+    }
+    let mut sent = Vec::new();
+    for (device, mut client) in devices {
+        let (document, position) = (
+            DocumentName::parse(&format!("a/{device}")).unwrap(),
+            Position::StateVector(StateVector::default()),
+        );
+        client.send(ClientMessage::Open { channel: 1, document, position }).await;
+        sent.push((device, client));
+    }
+    let mut again = Vec::new();
+    for (device, mut client) in sent {
+        match client.next().await {
+            RelayMessage::Opened { sequence: 1, .. } => {}
+            RelayMessage::GoAway { after_ms } => {
+                assert!((500..=1_001).contains(&after_ms), "{after_ms}");
+                assert_eq!(closed(&mut client.socket).await, close_of(Code::Overloaded));
+                again.push(device);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(!again.is_empty());
+    assert_eq!(hit(&relay, "loads"), again.len() as f64);
+    for device in again {
+        // Nobody else is on the way in.
+        assert_eq!(Client::connect(&relay).await.open(1, &format!("a/{device}")).await, 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

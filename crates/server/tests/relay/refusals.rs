@@ -85,6 +85,26 @@ async fn messages_out_of_turn_are_violations() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn fr6_no_more_than_a_frame_is_kept_of_a_stranger() {
+    let (_folder, data) = data();
+    let relay = Relay::start(&data);
+    let mut hello = Vec::new();
+    ClientMessage::Hello { version: VERSION, token: "x".repeat(100) }.write(&mut hello);
+    let frames = split(hello.into(), 32);
+    let mut client = Client::silent(&relay).await;
+    client.socket.send(Message::Binary(frames[0].clone())).await.unwrap();
+    assert_eq!(client.refused().await, Code::ProtocolViolation);
+    // Who has been let in may send fragments.
+    let mut client = Client::connect(&relay).await;
+    let mut ping = Vec::new();
+    (0..100).for_each(|nonce| ClientMessage::Ping { nonce }.write(&mut ping));
+    for frame in split(ping.into(), 32) {
+        client.socket.send(Message::Binary(frame)).await.unwrap();
+    }
+    client.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_update_is_refused_with_its_number_and_the_rest_of_the_connection_lives() {
     let (_folder, data) = data();
     let relay = Relay::start(&data);

@@ -149,6 +149,23 @@ fn fr3_what_is_sent_together_is_no_larger_than_the_largest_message() {
     assert_eq!(pushes, 2);
 }
 
+#[test]
+fn fr6_what_leaves_with_hello_fits_into_one_frame() {
+    let mut client = Client::new();
+    client.connected(String::new(), 0);
+    for (number, bytes) in [(1, FRAME_BYTES_MAX / 2 - 1_000), (2, FRAME_BYTES_MAX - 1_000)] {
+        client.say(&ClientMessage::Push { channel: 1, number, update: vec![0; bytes].into() });
+    }
+    let effects = client.drain();
+    let [Effect::Send(first), Effect::Send(second)] = effects.as_slice() else { panic!("{effects:?}") };
+    let messages = |frame: &Bytes| {
+        let whole = Reassembly::default().take(frame.clone()).unwrap().expect("no fragment");
+        ClientMessage::read_all(&whole).unwrap()
+    };
+    assert!(matches!(messages(first).as_slice(), [ClientMessage::Hello { .. }, ClientMessage::Push { .. }]));
+    assert!(matches!(messages(second).as_slice(), [ClientMessage::Push { .. }]));
+}
+
 /// A JWT that expires at this second since 1970.
 fn token(expires_s: u64) -> String {
     let signs = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
