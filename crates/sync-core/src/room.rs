@@ -160,7 +160,7 @@ impl Room {
             Position::StateVector(vector) => {
                 let asking = if vector.is_empty() { Asking::Nothing } else { Asking::ToSend };
                 let is_empty = self.sequence() == 0;
-                (if is_empty { Progress::At(0) } else { Progress::Needs(vector) }, asking)
+                (if is_empty { Progress::At(0) } else { Progress::Needs(self.known_here(vector)) }, asking)
             }
         };
         Ok(self.add_member(progress.0, progress.1))
@@ -182,10 +182,17 @@ impl Room {
 
     /// A stock client asks for everything beyond its state vector: it is served from there on.
     pub fn asked(&mut self, id: MemberId, vector: StateVector) {
-        let sequence = self.sequence();
+        let (sequence, vector) = (self.sequence(), self.known_here(vector));
         let Some(member) = self.members.get_mut(&id) else { return };
         self.up_to_date -= usize::from(member.progress == Progress::At(sequence));
         member.progress = Progress::Needs(vector);
+    }
+
+    /// Only what is said of the document's own clients counts, and is kept: whoever makes up others could have the relay
+    /// keep megabytes for each document that is opened.
+    fn known_here(&self, mut vector: StateVector) -> StateVector {
+        vector.retain(|client| self.admitted.clock(client) > 0);
+        vector
     }
 
     /// Lets a member go. What it pushed stays.

@@ -1,7 +1,7 @@
 //! State vectors: for each client, the first clock that is not known.
 
 use crate::lib0::{ReadError, Reader, write_uint};
-use crate::limits::{CLIENT_ID_END, CLOCK_END};
+use crate::limits::{CLIENT_ID_END, CLOCK_END, UPDATE_CLIENTS_MAX};
 use std::collections::BTreeMap;
 
 /// A state vector. A client that is not in it has clock 0.
@@ -9,11 +9,16 @@ use std::collections::BTreeMap;
 pub struct StateVector(BTreeMap<u64, u32>);
 
 impl StateVector {
-    /// Reads the encoding of Yjs. Allocates no more than the bytes that are there allow.
+    /// Reads the encoding of Yjs. Allocates no more than the bytes that are there allow, and no more than the clients of
+    /// the largest document take.
     pub fn decode(bytes: &[u8]) -> Result<Self, ReadError> {
         let mut reader = Reader::new(bytes);
         let mut clocks = BTreeMap::new();
-        for _ in 0..reader.count(2)? {
+        let count = reader.count(2)?;
+        if count > UPDATE_CLIENTS_MAX {
+            return Err(ReadError::Number);
+        }
+        for _ in 0..count {
             let client = reader.uint()?;
             let clock = reader.uint32()?;
             if client >= CLIENT_ID_END || clock >= CLOCK_END {
@@ -47,6 +52,11 @@ impl StateVector {
         } else {
             self.0.insert(client, clock);
         }
+    }
+
+    /// Forgets the clients of whom this is false.
+    pub fn retain(&mut self, is_kept: impl Fn(u64) -> bool) {
+        self.0.retain(|client, _| is_kept(*client));
     }
 
     /// All clients with their clocks.
@@ -84,6 +94,12 @@ mod tests {
     fn sv1_a_count_that_the_bytes_cannot_hold_is_refused() {
         assert!(StateVector::decode(&[0x80, 0x80, 0x80, 0x80, 0x01, 0x00]).is_err());
         assert!(StateVector::decode(&[0, 0]).is_err(), "nothing may follow");
+        let vector = |clients: usize| StateVector((1..=clients as u64).map(|client| (client, 1)).collect());
+        assert!(StateVector::decode(&vector(UPDATE_CLIENTS_MAX).encode()).is_ok());
+        assert!(
+            StateVector::decode(&vector(UPDATE_CLIENTS_MAX + 1).encode()).is_err(),
+            "no document has so many"
+        );
     }
 
     proptest! {
