@@ -1,4 +1,5 @@
-//! Connections that begin and do not go on, or hardly: they cost little, nobody else notices, and they are ended.
+//! Connections that begin and do not go on, or hardly, and those that send too much: they cost little, nobody else notices,
+//! and they are ended.
 //! `TIDEWELL_SLOW` sets how many there are of each kind; with `TIDEWELL_SLOW_SILENT=1` those that have greeted and then
 //! are silent are waited for too, which takes 100 s.
 
@@ -7,17 +8,26 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tidewell_client::{Client, Document, Options, Store};
+use tidewell_sync_core::code::Code;
 use tidewell_sync_core::document_name::DocumentName;
-use tidewell_sync_core::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX};
-use tidewell_sync_core::protocol::{ClientMessage, SUBPROTOCOL, VERSION};
-use tidewell_tests::raw::fetch;
-use tidewell_tests::relay::{PATIENCE, Relay};
+use tidewell_sync_core::lib0::write_uint;
+use tidewell_sync_core::limits::{
+    AWARENESS_BYTES_MAX, AWARENESS_UPDATE_ENTRIES_MAX, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, UPDATE_CLIENTS_MAX,
+};
+use tidewell_sync_core::protocol::{ClientMessage, Position, SUBPROTOCOL, VERSION};
+use tidewell_sync_core::replica::new_doc;
+use tidewell_sync_core::state_vector::StateVector;
+use tidewell_sync_core::y_protocol::YMessage;
+use tidewell_tests::raw::{Socket, TidewellSocket, fetch};
+use tidewell_tests::relay::{PATIENCE, Relay, binary};
 use tidewell_tests::seed::amount;
 use tidewell_tests::usage::{Usage, megabytes, percentiles, raise_file_limit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
+use tokio_tungstenite::tungstenite::Message;
 
 /// Time between two bytes of those who hardly go on.
 const DRIP: Duration = Duration::from_millis(200);
@@ -143,7 +153,12 @@ struct Honest {
 
 impl Honest {
     async fn start(relay: &Relay) -> Honest {
-        let options = Options::new(format!("ws://{}/v1/sync", relay.address()), Store::Memory);
+        Honest::with(relay, "").await
+    }
+
+    async fn with(relay: &Relay, token: &str) -> Honest {
+        let url = format!("ws://{}/v1/sync", relay.address());
+        let options = Options { token: token.to_owned(), ..Options::new(url, Store::Memory) };
         let clients = [Client::open(options.clone()).await.unwrap(), Client::open(options).await.unwrap()];
         let [ours, theirs] = [&clients[0], &clients[1]].map(|client| client.document("acme/honest"));
         let (ours, theirs) = (ours.await.unwrap(), theirs.await.unwrap());
@@ -285,4 +300,161 @@ async fn requests_that_are_too_large_are_refused_with_a_status_and_not_kept() {
     let grown = Usage::of(&relay).unwrap().peak_bytes - before;
     println!("the relay grew by {:.1} MB", megabytes(grown));
     assert!(grown < 4 << 20, "{grown} bytes are kept");
+}
+
+fn hello(token: &str) -> Message {
+    let mut frame = Vec::new();
+    ClientMessage::Hello { version: VERSION, token: token.to_owned() }.write(&mut frame);
+    Message::Binary(frame.into())
+}
+
+/// A state vector of clients that nobody knows.
+fn strangers(count: usize) -> StateVector {
+    let mut vector = StateVector::default();
+    (1..=count as u64).for_each(|client| vector.set(client, 1));
+    vector
+}
+
+fn open(channel: u32, document: &str, state_vector: StateVector) -> Message {
+    let mut frame = Vec::new();
+    let document = DocumentName::parse(document).unwrap();
+    ClientMessage::Open { channel, document, position: Position::StateVector(state_vector) }
+        .write(&mut frame);
+    Message::Binary(frame.into())
+}
+
+/// Sends frames at a door; answers the code that the relay closes with.
+async fn closed_after(
+    relay: &Relay,
+    path: &str,
+    protocol: Option<&'static str>,
+    frames: Vec<Message>,
+) -> Code {
+    let mut socket = Socket::connect(relay.address(), path, protocol).await.unwrap();
+    for frame in frames {
+        // It may have closed after the first.
+        let _ = socket.send(frame).await;
+    }
+    let closed = async {
+        loop {
+            if let Err(closed) = socket.next().await {
+                return closed;
+            }
+        }
+    };
+    let closed = timeout(PATIENCE, closed).await.expect("an end");
+    let number = closed.number.unwrap_or_else(|| panic!("closed without a word"));
+    Code::from_number(u64::from(number) - 4000).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_are_too_large_are_refused_with_their_code_and_not_kept() {
+    let data = tempfile::tempdir().unwrap();
+    let relay = Relay::start(data.path()).await.unwrap();
+    let mut honest = Honest::start(&relay).await;
+    honest.go_on().await;
+    let before = Usage::of(&relay).unwrap().peak_bytes;
+    let long_name = [&[2, 1, 0x81, 0x04][..], &[b'n'; 513], &[0, 1, 0]].concat();
+    let too_many = strangers(UPDATE_CLIENTS_MAX + 1);
+    let own = [
+        ("a name", Message::Binary(long_name.into()), Code::InvalidName),
+        ("a state vector", open(1, "acme/slow", too_many.clone()), Code::InvalidStateVector),
+    ];
+    for (what, frame, expected) in own {
+        let code = closed_after(&relay, "/v1/sync", Some(SUBPROTOCOL), vec![hello(""), frame]).await;
+        assert_eq!(code, expected, "{what}");
+        honest.go_on().await;
+    }
+    let mut many = Vec::new();
+    write_uint(&mut many, AWARENESS_UPDATE_ENTRIES_MAX as u64 + 1);
+    many.extend(b"\x01\x01\x02{}".repeat(AWARENESS_UPDATE_ENTRIES_MAX + 1));
+    let stock = [
+        ("a state vector", YMessage::SyncStep1(too_many), Code::InvalidStateVector),
+        (
+            "awareness",
+            YMessage::Awareness(vec![b'x'; AWARENESS_BYTES_MAX + 1].into()),
+            Code::AwarenessTooLarge,
+        ),
+        ("many entries", YMessage::Awareness(many.into()), Code::AwarenessTooLarge),
+    ];
+    for (what, message, expected) in stock {
+        let frame = Message::Binary(message.to_frame());
+        assert_eq!(
+            closed_after(&relay, "/yjs/acme/slow", None, vec![frame]).await,
+            expected,
+            "{what} of a stock client"
+        );
+        honest.go_on().await;
+    }
+    let grown = Usage::of(&relay).unwrap().peak_bytes - before;
+    println!("the relay grew by {:.1} MB", megabytes(grown));
+    assert!(grown < 8 << 20, "{grown} bytes are kept");
+}
+
+/// Each of them is answered with a document that nobody reads, so that the next ones wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_client_claims_to_know_is_not_kept_for_each_document_that_it_opens() {
+    const CHANNELS: u32 = 32;
+    let data = tempfile::tempdir().unwrap();
+    let relay = Relay::start(data.path()).await.unwrap();
+    let mut honest = Honest::start(&relay).await;
+    honest.go_on().await;
+    let mut writer = TidewellSocket::connect(relay.address()).await.unwrap();
+    writer.open(1, &DocumentName::parse("acme/large").unwrap()).await.unwrap();
+    let doc = new_doc(1 << 40);
+    for number in 1..=4 {
+        writer.append(1, &doc, number, &"x".repeat(900 << 10)).await.unwrap();
+    }
+    let mut deaf = Socket::connect(relay.address(), "/v1/sync", Some(SUBPROTOCOL)).await.unwrap();
+    deaf.send(hello("")).await.unwrap();
+    let before = Usage::of(&relay).unwrap().peak_bytes;
+    let claim = strangers(UPDATE_CLIENTS_MAX);
+    for channel in 0..CHANNELS {
+        let frame = open(channel, "acme/large", claim.clone());
+        timeout(PATIENCE, deaf.send(frame)).await.expect("it is read").unwrap();
+    }
+    honest.go_on().await;
+    let grown = Usage::of(&relay).unwrap().peak_bytes - before;
+    println!(
+        "{CHANNELS} claims of {UPDATE_CLIENTS_MAX} clients: the relay grew by {:.1} MB",
+        megabytes(grown)
+    );
+    assert!(grown < 64 << 20, "{grown} bytes are kept");
+}
+
+/// Runs the relay's program; answers what it prints.
+async fn printed(arguments: &[&str]) -> String {
+    let program = binary("tidewell-server", "tidewell").unwrap();
+    let output = Command::new(program).args(arguments).output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_that_are_too_long_are_refused_and_administrators_who_do_not_go_on_are_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (private, public) = (path("private.json"), path("public.json"));
+    std::fs::write(&public, printed(&["token", "key", "--keys", &private]).await).unwrap();
+    let mint = ["token", "mint", "--keys", &private, "--subject", "ada", "--document", "admin:**"];
+    let token = printed(&mint).await.trim().to_owned();
+    let relay = Relay::start_with(&folder.path().join("data"), &["--keys", &public]).await.unwrap();
+    let mut honest = Honest::with(&relay, &token).await;
+    honest.go_on().await;
+    let long = hello(&format!("{token}{}", "x".repeat(500 << 10)));
+    let code = closed_after(&relay, "/v1/sync", Some(SUBPROTOCOL), vec![long]).await;
+    assert_eq!(code, Code::InvalidToken);
+    honest.go_on().await;
+    let request = |length: usize, body: &str| {
+        let head = format!("POST /v1/kick HTTP/1.1\r\nHost: relay\r\nAuthorization: Bearer {token}\r\n");
+        format!("{head}Content-Length: {length}\r\n\r\n{body}").into_bytes()
+    };
+    let body = "x".repeat(1 << 20);
+    assert_eq!(
+        timeout(PATIENCE, status(relay.address(), &request(body.len(), &body))).await.expect("an answer"),
+        400
+    );
+    // Announced, and begun.
+    assert_eq!(timeout(PATIENCE, status(relay.address(), &request(100, "{"))).await.expect("an answer"), 503);
+    honest.go_on().await;
 }
