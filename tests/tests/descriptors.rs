@@ -198,7 +198,8 @@ async fn a_relay_that_cannot_accept_waits_without_spinning_and_tells_it() {
         .expect("it accepts again")
         .unwrap();
     let told = std::fs::read_to_string(&log).unwrap();
-    assert_eq!(told.matches("connections are turned away").count(), 1, "{told}");
-    assert!(relay.figure("tidewell_connections_turned_away_total").await.unwrap() >= 2.0);
+    // Not at each try.
+    assert!((1..4).contains(&told.matches("connections are turned away").count()), "{told}");
+    assert!(relay.figure("tidewell_connections_turned_away_total").await.unwrap() >= 4.0);
     insiders.go_on("after").await;
 }
