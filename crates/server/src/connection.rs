@@ -1,7 +1,7 @@
 //! One socket, one task.
 
 mod pace;
-mod socket;
+pub(crate) mod socket;
 pub(crate) mod tidewell;
 pub(crate) mod yjs;
 

@@ -1,6 +1,8 @@
 //! The relay's doors: two for sockets, one for tickets, five for operators, and the demo page.
 
 mod admin;
+#[cfg(any(test, feature = "ws-echo"))]
+mod echo;
 mod refusal;
 mod ticket;
 
@@ -29,7 +31,10 @@ use tidewell_sync_core::protocol::{Access, SUBPROTOCOL};
 /// All routes.
 pub(crate) fn router(relay: Arc<Relay>, assets: Option<Assets>) -> Router {
     let files = assets.map(Arc::new);
-    Router::new()
+    let routes = Router::new();
+    #[cfg(any(test, feature = "ws-echo"))]
+    let routes = routes.route("/ws-echo", get(echo::echo));
+    routes
         .route("/v1/sync", get(sync))
         .route("/yjs/{*document}", get(yjs_sync))
         .route("/v1/ticket/{*document}", post(ticket::issue).options(ticket::preflight))

@@ -13,6 +13,7 @@ mod client_address;
 mod commit_pace;
 mod compaction;
 mod compactor;
+mod conformance;
 mod connection;
 mod connections;
 mod data_directory;
@@ -41,12 +42,13 @@ mod writer;
 pub use assets::AssetsError;
 pub use backup::{Report, Subject, ToolError, backup, restore, verify};
 pub use client_address::{InvalidNetwork, Network};
+pub use conformance::{ConformanceError, run as run_conformance};
 pub use data_directory::DataDirectoryError;
 pub use materializer::{MaterializeError, materialize};
 pub use options::{
-    AccessTo, BackupOptions, Command, CommandLine, InvalidBytes, InvalidDuration, LogForm, MintOptions,
-    QuarantineCommand, QuarantineOptions, RestoreOptions, ServeOptions, TokenCommand, TokenOptions,
-    VerifyOptions, parse_bytes, parse_duration,
+    AccessTo, BackupOptions, Command, CommandLine, ConformanceOptions, InvalidBytes, InvalidDuration,
+    LogForm, MintOptions, QuarantineCommand, QuarantineOptions, RestoreOptions, ServeOptions, TokenCommand,
+    TokenOptions, VerifyOptions, parse_bytes, parse_duration,
 };
 pub use origin::InvalidOrigin;
 pub use quarantine::{QuarantineError, quarantined, release};

@@ -34,6 +34,9 @@ fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Verify(options) => verify(options),
+        Command::Conformance(options) => {
+            Ok(tidewell_server::run_conformance(&options, &mut std::io::stdout())?)
+        }
         Command::Token(options) => {
             Ok(tidewell_server::run_token_command(&options.command, std::io::stdin(), std::io::stdout())?)
         }

@@ -36,6 +36,8 @@ pub enum Command {
     Restore(RestoreOptions),
     /// Looks at every document of a backup, or of a relay that is stopped: admits it, builds it, compares its snapshot.
     Verify(VerifyOptions),
+    /// Checks a running relay, of whatever make, against the protocol.
+    Conformance(ConformanceOptions),
     /// Makes keys and tokens, and tells what is in one.
     Token(TokenOptions),
     /// Builds documents in a process of its own; the relay starts it.
@@ -195,6 +197,32 @@ pub struct VerifyOptions {
     /// A backup.
     #[arg(long, value_name = "FILE")]
     pub backup: Option<PathBuf>,
+}
+
+/// Which relay is checked, and for what.
+#[derive(Debug, Args)]
+pub struct ConformanceOptions {
+    /// Where the relay's doors are, as `ws://host:port` or `wss://host`.
+    #[arg(required_unless_present = "list")]
+    pub url: Option<String>,
+    /// What it is shown, if it asks for tokens: one that may write the documents below.
+    #[arg(long, env = "TIDEWELL_TOKEN", hide_env_values = true, default_value = "")]
+    pub token: String,
+    /// What the names of the documents that are made begin with. They stay at the relay.
+    #[arg(long, value_name = "NAME", default_value = "conformance")]
+    pub documents: String,
+    /// Certificates in PEM, of authorities that are trusted for `wss` besides the system's.
+    #[arg(long, value_name = "FILE")]
+    pub certificates: Option<PathBuf>,
+    /// How long the relay may take for an answer.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    pub within: Duration,
+    /// Runs only this check, or those of this rule. Repeatable.
+    #[arg(long, value_name = "NAME")]
+    pub only: Vec<String>,
+    /// Prints the checks instead.
+    #[arg(long)]
+    pub list: bool,
 }
 
 /// What to do with tokens.

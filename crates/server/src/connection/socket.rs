@@ -74,6 +74,8 @@ pub(super) struct Socket {
     deadline: Option<(Instant, Code)>,
     /// How reading ended; what came before is taken first.
     end: Option<End>,
+    /// The peer broke the rules of WebSockets, for which this is the close code.
+    violation: Option<u16>,
     metrics: Arc<Metrics>,
 }
 
@@ -91,6 +93,7 @@ impl Socket {
             pause: None,
             deadline: None,
             end: None,
+            violation: None,
             metrics,
         }
     }
@@ -232,6 +235,7 @@ impl Socket {
                     continue;
                 }
                 Poll::Ready(Some(Err(error))) => {
+                    self.violation = violation_of(&error);
                     self.end = Some(end_of(&error));
                     break;
                 }
@@ -313,23 +317,51 @@ impl Socket {
         let _ = tokio::time::timeout(CLOSE_WITHIN, closing).await;
     }
 
-    /// The peer closed: answers its close.
+    /// The peer closed: answers its close. Or it broke the rules, and is told so.
     pub(super) async fn ended(&mut self) {
-        let closing = async { while let Some(Ok(_)) = self.socket.recv().await {} };
+        let closing = async {
+            if let Some(code) = self.violation {
+                return close_after_violation(&mut self.socket, code).await;
+            }
+            while let Some(Ok(_)) = self.socket.recv().await {}
+        };
         let _ = tokio::time::timeout(CLOSE_WITHIN, closing).await;
+    }
+}
+
+/// Closes a socket whose peer broke the rules. Nothing can be read from it any more, and a socket that is dropped with bytes
+/// unread is reset, whereupon the peer would not see why; so this goes on for as long as it is let.
+pub(crate) async fn close_after_violation(socket: &mut WebSocket, code: u16) {
+    let close = CloseFrame { code, reason: "".into() };
+    if socket.send(Message::Close(Some(close))).await.is_ok() {
+        std::future::pending::<()>().await;
     }
 }
 
 /// A frame beyond the limit is the one error that the peer can do something about.
 fn end_of(error: &axum::Error) -> End {
+    if says(error, "too long") { Code::FrameTooLarge.into() } else { End::Gone }
+}
+
+/// The close code for an error that the peer made below the messages (RFC 6455, section 7.4.1).
+pub(crate) fn violation_of(error: &axum::Error) -> Option<u16> {
+    const PROTOCOL_ERROR: u16 = 1002;
+    const INVALID_DATA: u16 = 1007;
+    if says(error, "UTF-8") {
+        return Some(INVALID_DATA);
+    }
+    says(error, "WebSocket protocol error").then_some(PROTOCOL_ERROR)
+}
+
+/// True when an error, or one that led to it, has these words in it: axum hides its type.
+fn says(error: &axum::Error, words: &str) -> bool {
     use std::error::Error;
     let mut source: Option<&(dyn Error + 'static)> = error.source();
     while let Some(error) = source {
-        let text = error.to_string();
-        if text.contains("too long") {
-            return Code::FrameTooLarge.into();
+        if error.to_string().contains(words) {
+            return true;
         }
         source = error.source();
     }
-    End::Gone
+    false
 }

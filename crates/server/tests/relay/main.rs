@@ -8,6 +8,7 @@ mod backup;
 mod catch_up;
 mod client;
 mod compaction;
+mod conformance;
 mod crowds;
 mod disk;
 mod durability;

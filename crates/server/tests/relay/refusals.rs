@@ -58,7 +58,7 @@ async fn a_frame_beyond_the_limit_is_refused_and_not_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_out_of_turn_are_violations() {
+async fn co1_messages_out_of_turn_are_violations() {
     let (_folder, data) = data();
     let relay = Relay::start(&data);
     let mut client = Client::silent(&relay).await;
@@ -70,6 +70,15 @@ async fn messages_out_of_turn_are_violations() {
     let mut client = Client::connect(&relay).await;
     client.send(ClientMessage::Hello { version: VERSION, token: String::new() }).await;
     assert_eq!(client.refused().await, Code::ProtocolViolation);
+    let mut client = Client::silent(&relay).await;
+    client.send(ClientMessage::Hello { version: 99, token: String::new() }).await;
+    assert_eq!(client.refused().await, Code::UnsupportedVersion);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn co4_a_channel_that_is_used_before_it_is_opened_or_opened_twice_is_a_violation() {
+    let (_folder, data) = data();
+    let relay = Relay::start(&data);
     let mut client = Client::connect(&relay).await;
     client.push(7, 1, Bytes::from_static(&[0, 0])).await;
     assert_eq!(client.refused().await, Code::ProtocolViolation);
@@ -79,9 +88,6 @@ async fn messages_out_of_turn_are_violations() {
     let document = DocumentName::parse("a/doc").unwrap();
     client.send(ClientMessage::Open { channel: 1, document, position }).await;
     assert_eq!(client.refused().await, Code::ProtocolViolation);
-    let mut client = Client::silent(&relay).await;
-    client.send(ClientMessage::Hello { version: 99, token: String::new() }).await;
-    assert_eq!(client.refused().await, Code::UnsupportedVersion);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,7 +111,7 @@ async fn fr6_no_more_than_a_frame_is_kept_of_a_stranger() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invalid_update_is_refused_with_its_number_and_the_rest_of_the_connection_lives() {
+async fn co3_an_invalid_update_is_refused_with_its_number_and_the_rest_of_the_connection_lives() {
     let (_folder, data) = data();
     let relay = Relay::start(&data);
     let author = Author::new(1);
@@ -172,7 +178,7 @@ async fn a_page_of_a_foreign_origin_is_refused_at_both_doors() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_without_the_subprotocol_is_told_so() {
+async fn co2_a_client_without_the_subprotocol_is_told_so() {
     let (_folder, data) = data();
     let relay = Relay::start(&data);
     let mut socket = socket(&relay, "/v1/sync", None, None).await;
