@@ -141,7 +141,7 @@ async fn changes_are_told_to_whoever_watches() {
 
 #[tokio::test]
 async fn an_address_that_can_never_be_reached_is_refused_at_once() {
-    for url in ["", "relay", "http://127.0.0.1/v1/sync", "wss://relay.example/v1/sync", "ws:///v1/sync"] {
+    for url in ["", "relay", "http://127.0.0.1/v1/sync", "ws:///v1/sync"] {
         let opened = Client::open(Options::new(url, Store::Memory)).await;
         assert!(matches!(opened, Err(OpenError::Url(_))), "{url}");
     }
