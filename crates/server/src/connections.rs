@@ -1,7 +1,9 @@
 //! All open connections: their number, by whom they are, and how to reach them all at once.
 
 use crate::connection::End;
-use crate::limits::{FULL_RETURN_MAX, FULL_RETURN_MIN, RETURN_AFTER_MAX, RETURN_AFTER_MIN, RETURNS_PER_MS};
+use crate::limits::{
+    FULL_RETURN_MAX, FULL_RETURN_MIN, RETURN_AFTER_MAX, RETURN_AFTER_MIN, RETURNS_PER_MS, SHED_BYTES_MIN,
+};
 use crate::metrics::{Limit, Metrics};
 use crate::token::Session;
 use crate::token::claims::Claims;
@@ -12,6 +14,7 @@ use rustc_hash::FxHashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tidewell_sync_core::code::Code;
 use tokio::sync::Notify;
@@ -29,6 +32,8 @@ pub(crate) struct ConnectionLimits {
     pub(crate) per_loopback: usize,
     /// That have not said who they are yet.
     pub(crate) joins: usize,
+    /// Bytes that all of them together may make the relay keep.
+    pub(crate) held_bytes: usize,
 }
 
 /// The open connections. Cheap to clone.
@@ -42,6 +47,10 @@ struct Shared {
     limits: ConnectionLimits,
     open: Mutex<Open>,
     all_gone: Notify,
+    /// What all connections make the relay keep.
+    held_bytes: AtomicUsize,
+    /// Some wait until it is less.
+    is_waited_for: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +61,8 @@ struct Open {
     subjects: FxHashMap<String, usize>,
     /// Entries that have not joined.
     joining: usize,
+    /// Memory is short: nobody else is let in.
+    is_closed: bool,
     /// Set when the relay drains: who comes now is sent away at once.
     is_draining: bool,
 }
@@ -95,7 +106,13 @@ impl Full {
 
 impl Connections {
     pub(crate) fn new(limits: ConnectionLimits) -> Self {
-        let shared = Shared { limits, open: Mutex::default(), all_gone: Notify::new() };
+        let shared = Shared {
+            limits,
+            open: Mutex::default(),
+            all_gone: Notify::new(),
+            held_bytes: AtomicUsize::new(0),
+            is_waited_for: AtomicBool::new(false),
+        };
         Connections { shared: Arc::new(shared) }
     }
 
@@ -105,6 +122,9 @@ impl Connections {
         let per_address = if address.is_loopback() { limits.per_loopback } else { limits.per_address };
         let address = network(address);
         let mut open = self.shared.open.lock();
+        if open.is_closed {
+            return Err(Full::new(Limit::Memory, full_return_ms()));
+        }
         if open.wakes.len() >= limits.total {
             return Err(Full::new(Limit::Connections, full_return_ms()));
         }
@@ -137,6 +157,50 @@ impl Connections {
         open.wakes.values().filter(is_such).inspect(|entry| entry.wake.kick()).count()
     }
 
+    /// Lets nobody else in, or somebody again.
+    pub(crate) fn set_closed(&self, is_closed: bool) {
+        self.shared.open.lock().is_closed = is_closed;
+    }
+
+    /// True when nobody is to make the relay keep more.
+    fn hold_too_much(&self) -> bool {
+        self.shared.held_bytes.load(Ordering::SeqCst) > self.shared.limits.held_bytes
+    }
+
+    /// Makes room where connections hold too much together; answers how many are sent away. Those who wait for it go on.
+    pub(crate) fn make_room(&self) -> usize {
+        if self.hold_too_much() {
+            let (held, max) = (self.shared.held_bytes.load(Ordering::SeqCst), self.shared.limits.held_bytes);
+            return self.shed(u64::try_from(held - held.min(max - max / 4)).unwrap_or(u64::MAX));
+        }
+        if self.shared.is_waited_for.swap(false, Ordering::SeqCst) {
+            self.nudge_all();
+        }
+        0
+    }
+
+    /// Sends those away that make the relay keep the most, until `bytes` will be free; answers how many. Those who are
+    /// on their way out already count.
+    pub(crate) fn shed(&self, bytes: u64) -> usize {
+        let open = self.shared.open.lock();
+        let held = |wake: &Wake| u64::try_from(wake.held_bytes()).unwrap_or(u64::MAX);
+        let (leaving, mut staying): (Vec<_>, Vec<_>) =
+            open.wakes.values().map(|entry| &entry.wake).partition(|wake| wake.sent_away().is_some());
+        let mut free: u64 = leaving.iter().map(|wake| held(wake)).sum();
+        staying.retain(|wake| wake.held_bytes() >= SHED_BYTES_MIN);
+        staying.sort_unstable_by_key(|wake| std::cmp::Reverse(held(wake)));
+        let mut count = 0;
+        for wake in staying {
+            if free >= bytes {
+                break;
+            }
+            free = free.saturating_add(held(wake));
+            wake.shed(full_return_ms());
+            count += 1;
+        }
+        count
+    }
+
     /// Tells every connection to end and its client when to come back, each at another time.
     pub(crate) fn send_all_away(&self) {
         let mut open = self.shared.open.lock();
@@ -161,6 +225,26 @@ impl Registered {
     /// What the connection is woken by.
     pub(crate) fn wake(&self) -> &Arc<Wake> {
         &self.wake
+    }
+
+    /// The relay keeps so many bytes for this connection now.
+    pub(crate) fn holds(&self, bytes: usize) {
+        let total = &self.connections.shared.held_bytes;
+        let before = self.wake.holds(bytes);
+        if bytes >= before {
+            total.fetch_add(bytes - before, Ordering::SeqCst);
+        } else {
+            total.fetch_sub(before - bytes, Ordering::SeqCst);
+        }
+    }
+
+    /// True when it is not to make the relay keep more. It is nudged when that is over.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.connections.hold_too_much() && {
+            self.connections.shared.is_waited_for.store(true, Ordering::SeqCst);
+            // It may have ended before anybody could know that it is waited for.
+            self.connections.hold_too_much()
+        }
     }
 
     /// The client has been let in.
@@ -192,6 +276,7 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
+        self.holds(0);
         let mut open = self.connections.shared.open.lock();
         open.joined(self.id);
         if let Some(Entry { address, session, .. }) = open.wakes.remove(&self.id) {
@@ -256,6 +341,7 @@ mod tests {
         per_address: usize::MAX,
         per_loopback: usize::MAX,
         joins: usize::MAX,
+        held_bytes: usize::MAX,
     };
 
     fn address(text: &str) -> IpAddr {
@@ -282,6 +368,27 @@ mod tests {
         let connections = Connections::new(ConnectionLimits { per_loopback: 1, ..NONE });
         let _one = connections.enter(address("127.0.0.1")).unwrap();
         assert!(connections.enter(address("127.0.0.1")).is_err());
+    }
+
+    #[test]
+    fn those_who_hold_the_most_are_sent_away_first_and_no_more_than_needed() {
+        let connections = Connections::new(NONE);
+        let held = [100 << 10, 900 << 10, 10 << 10, 500 << 10];
+        let all = held.map(|bytes| {
+            let registered = connections.enter(address("127.0.0.1")).unwrap();
+            registered.holds(bytes);
+            registered
+        });
+        let leaving = || [0, 1, 2, 3].map(|index: usize| all[index].wake().sent_away().is_some());
+        assert_eq!(connections.shed(1 << 20), 2);
+        assert_eq!(leaving(), [false, true, false, true]);
+        assert_eq!(all[1].wake().sent_away().unwrap().0, Code::Overloaded);
+        assert_eq!(connections.shed(1 << 20), 0, "they are on their way");
+        assert_eq!(connections.shed(1 << 30), 1, "who holds little stays");
+        connections.set_closed(true);
+        assert_eq!(connections.enter(address("127.0.0.1")).unwrap_err().limit, Limit::Memory);
+        connections.set_closed(false);
+        assert!(connections.enter(address("127.0.0.1")).is_ok());
     }
 
     #[test]

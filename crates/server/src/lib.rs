@@ -21,6 +21,7 @@ mod door;
 mod http;
 mod limits;
 mod materializer;
+mod memory;
 mod metrics;
 mod options;
 mod origin;

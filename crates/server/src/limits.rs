@@ -277,6 +277,19 @@ pub(crate) const TENANT_PAUSE_MAX: Duration = Duration::from_secs(20);
 /// compacted any more ([`MATERIALIZER_FRAME_BYTES_MAX`]), and everybody who opens it loads all of it.
 pub(crate) const DOCUMENT_BYTES_MAX: &str = "200M";
 
+/// The relay takes so much of the memory that there is for it (`--memory-max`), numerator and denominator. The rest is for
+/// materializers, the system's cache, and what comes between two looks.
+pub(crate) const MEMORY_SHARE: (u64, u64) = (5, 8);
+
+/// Below this a relay has no room for its own needs.
+pub(crate) const MEMORY_MAX_MIN: u64 = 64 << 20;
+
+/// The memory that is taken is looked at so often: it grows by some ten megabytes meanwhile.
+pub(crate) const MEMORY_EVERY: Duration = Duration::from_millis(100);
+
+/// Who makes the relay keep less is not sent away for it.
+pub(crate) const SHED_BYTES_MIN: usize = 64 << 10;
+
 /// Tickets of one subject that nobody has used yet: a page may have as many documents open, and asks for all at once.
 pub(crate) const TICKETS_PER_SUBJECT: usize = 256;
 

@@ -31,6 +31,7 @@ limits! {
     Presence = "presence_per_second",
     Refreshes = "refreshes_per_second",
     Tickets = "tickets_per_subject",
+    Memory = "memory",
     TenantBytes = "tenant_bytes_per_second",
 }
 
@@ -42,6 +43,8 @@ pub(crate) struct Metrics {
     pub(crate) connections_yjs: Gauge,
     /// Connections that there was no descriptor for.
     pub(crate) connections_turned_away: Counter,
+    /// Bytes of memory that are the relay's alone.
+    pub(crate) memory_bytes: Gauge,
     /// Rooms in memory.
     pub(crate) rooms: Gauge,
     /// Updates that were admitted.
@@ -107,6 +110,10 @@ impl Metrics {
             connections_turned_away: counter(
                 "tidewell_connections_turned_away_total",
                 "Connections that there was no file descriptor for",
+            ),
+            memory_bytes: gauge(
+                "tidewell_memory_bytes",
+                "Memory of the relay's own, as the system counts it",
             ),
             rooms: gauge("tidewell_rooms", "Rooms in memory"),
             updates: counter("tidewell_updates_total", "Updates admitted"),

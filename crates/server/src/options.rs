@@ -2,8 +2,8 @@
 
 use crate::client_address::Network;
 use crate::limits::{
-    BYTES_PER_SECOND, CONNECTIONS_PER_SUBJECT, DOCUMENT_BYTES_MAX, JOINS_MAX, PRESENCE_PER_SECOND,
-    UPDATES_PER_SECOND,
+    BYTES_PER_SECOND, CONNECTIONS_PER_SUBJECT, DOCUMENT_BYTES_MAX, JOINS_MAX, MEMORY_MAX_MIN,
+    PRESENCE_PER_SECOND, UPDATES_PER_SECOND,
 };
 use crate::token::claims::Level;
 use crate::token::mint::KeyKind;
@@ -121,6 +121,9 @@ pub struct ServeOptions {
     /// How many bytes of updates one tenant may send in a second; no limit, if it is left out.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub tenant_bytes_per_second: Option<u64>,
+    /// How much memory the relay may take, without materializers; five eighths of what there is, if it is left out.
+    #[arg(long, value_name = "BYTES", value_parser = parse_memory)]
+    pub memory_max: Option<u64>,
     /// Form of the log on standard error.
     #[arg(long, value_enum, default_value_t = LogForm::Text)]
     pub log: LogForm,
@@ -340,6 +343,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     let is_plain = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
     let number: u64 = number.parse().ok().filter(|_| is_plain).ok_or(InvalidDuration)?;
     number.checked_mul(seconds_each).map(Duration::from_secs).ok_or(InvalidDuration)
+}
+
+fn parse_memory(text: &str) -> Result<u64, String> {
+    let bytes = parse_bytes(text).map_err(|error| error.to_string())?;
+    if bytes >= MEMORY_MAX_MIN { Ok(bytes) } else { Err("the relay needs 64M at least".to_owned()) }
 }
 
 /// A number of bytes that cannot be read.

@@ -28,6 +28,8 @@ pub(crate) struct Relay {
     pub(crate) tickets: Tickets,
     /// Permits to tell a client, on a socket of its own, when to come back.
     pub(crate) told: Arc<Semaphore>,
+    /// Bytes of memory that the relay may take; `None` where the system does not tell what there is.
+    pub(crate) memory_max: Option<u64>,
     /// How fast a connection may go.
     pub(crate) rates: Rates,
     /// The name of the store's history.

@@ -5,14 +5,13 @@
 use crate::awareness::Awareness;
 use crate::catch_up::SharedCatchUp;
 use crate::compaction::LogSize;
-use crate::limits::{CATCH_UP_KEPT, ROOM_IDLE_AFTER};
 use crate::quotas::{Quota, Quotas, Tenant};
 use crate::wake::Wake;
 use crate::writer::WriterQueue;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use tidewell_sync_core::code::Code;
 use tidewell_sync_core::document_name::DocumentName;
@@ -280,20 +279,27 @@ impl RoomHandle {
     }
 
     /// Takes the room out of use if nobody needs it; answers whether it did.
-    pub(crate) fn evict(&self, now: Instant) -> bool {
+    pub(crate) fn evict(&self, now: Instant, idle_after: Duration) -> bool {
         // The registry waits for this: a room that is busy now is not idle.
         let Some(mut inner) = self.inner.try_lock() else { return false };
-        let is_old = now.duration_since(inner.empty_since) >= ROOM_IDLE_AFTER;
+        let is_old = now.duration_since(inner.empty_since) >= idle_after;
         if inner.room.is_idle() && !inner.is_queued && is_old && !inner.log.is_compacting() {
             inner.is_evicted = true;
         }
         inner.is_evicted
     }
 
+    /// Forgets the commits that some members have not had: they are read from the log.
+    pub(crate) fn forget_recent(&self) {
+        if let Some(mut inner) = self.inner.try_lock() {
+            inner.room.forget_recent();
+        }
+    }
+
     /// Forgets the shared catch-up when nobody has used it for a while.
-    pub(crate) fn drop_old_catch_up(&self, now: Instant) {
+    pub(crate) fn drop_old_catch_up(&self, now: Instant, kept: Duration) {
         if let Ok(mut shared) = self.catch_up.try_lock() {
-            shared.take_if(|(_, used_at)| now.duration_since(*used_at) >= CATCH_UP_KEPT);
+            shared.take_if(|(_, used_at)| now.duration_since(*used_at) >= kept);
         }
     }
 

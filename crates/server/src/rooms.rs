@@ -3,7 +3,8 @@
 use crate::catch_up::{CatchUp, CatchUpError};
 use crate::compaction::LogSize;
 use crate::connections::random_return_ms;
-use crate::limits::LOADS_AT_ONCE;
+use crate::limits::{CATCH_UP_KEPT, LOADS_AT_ONCE, ROOM_IDLE_AFTER};
+use crate::memory::Pressure;
 use crate::metrics::{Limit, Metrics};
 use crate::quotas::Quotas;
 use crate::room_handle::RoomHandle;
@@ -16,7 +17,7 @@ use rustc_hash::FxHashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use tidewell_sync_core::admission::Admitted;
 use tidewell_sync_core::code::Code;
@@ -169,14 +170,20 @@ impl Rooms {
         rooms.filter(|room| room.start_compaction(now)).cloned().collect()
     }
 
-    /// Evicts rooms that nobody needs.
-    pub(crate) fn sweep(&self, now: Instant) {
+    /// Evicts rooms that nobody needs. Where memory is short, also what may be needed soon and can be read again.
+    pub(crate) fn sweep(&self, now: Instant, pressure: Pressure) {
+        let is_tight = pressure >= Pressure::Tight;
+        let (idle_after, kept) =
+            if is_tight { (Duration::ZERO, Duration::ZERO) } else { (ROOM_IDLE_AFTER, CATCH_UP_KEPT) };
         let mut entries = self.shared.entries.lock();
         let before = entries.len();
         entries.retain(|_, entry| {
             let Entry::Ready(room) = entry else { return true };
-            room.drop_old_catch_up(now);
-            !room.evict(now)
+            room.drop_old_catch_up(now, kept);
+            if is_tight {
+                room.forget_recent();
+            }
+            !room.evict(now, idle_after)
         });
         let evicted = before - entries.len();
         self.shared.quotas.sweep();

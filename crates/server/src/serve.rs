@@ -9,11 +9,12 @@ use crate::door::{self, Door};
 use crate::http::router;
 use crate::limits::{
     CHECKPOINT_EVERY, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS, DRAIN_CLOSE, DRAIN_FLUSH, DRAIN_LAST_FLUSH,
-    DRAIN_WITHIN, FILES_RESERVED, KEYS_READ_EVERY, PRESENCE_BURST, PRUNE_EVERY, RATE_BURST, READERS_MAX,
-    REFRESH_BURST, REFRESHES_PER_SECOND, SWEEP_EVERY, TOLD_AT_ONCE_MAX, WAL_PAGES_MAX,
+    DRAIN_WITHIN, FILES_RESERVED, KEYS_READ_EVERY, MEMORY_EVERY, PRESENCE_BURST, PRUNE_EVERY, RATE_BURST,
+    READERS_MAX, REFRESH_BURST, REFRESHES_PER_SECOND, SWEEP_EVERY, TOLD_AT_ONCE_MAX, WAL_PAGES_MAX,
 };
 use crate::materializer::{Pool, Program};
-use crate::metrics::Metrics;
+use crate::memory::{self, Pressure};
+use crate::metrics::{Limit, Metrics};
 use crate::options::ServeOptions;
 use crate::origin::{InvalidOrigin, Origins};
 use crate::pace::{Rate, Rates};
@@ -186,6 +187,7 @@ impl Prepared {
             authority,
             tickets,
             rates: rates(options),
+            memory_max: memory_max(options),
             told: Arc::new(Semaphore::new(TOLD_AT_ONCE_MAX)),
             lineage,
             is_draining,
@@ -260,7 +262,14 @@ fn connection_limits(options: &ServeOptions) -> ConnectionLimits {
         per_address: size(options.connections_per_address.unwrap_or(CONNECTIONS_PER_ADDRESS)),
         per_loopback: options.connections_per_address.map_or(usize::MAX, size),
         joins: size(options.joins_max),
+        // The other half is for rooms and for what is not counted.
+        held_bytes: memory_max(options)
+            .map_or(usize::MAX, |max| usize::try_from(max / 2).unwrap_or(usize::MAX)),
     }
+}
+
+fn memory_max(options: &ServeOptions) -> Option<u64> {
+    options.memory_max.or_else(memory::default_max)
 }
 
 fn rates(options: &ServeOptions) -> Rates {
@@ -323,6 +332,8 @@ async fn keep_house(
     let mut checkpoint = every(CHECKPOINT_EVERY);
     let mut prune = every(PRUNE_EVERY);
     let mut keys = every(KEYS_READ_EVERY);
+    let mut memory = every(MEMORY_EVERY);
+    let mut pressure = Pressure::None;
     loop {
         tokio::select! {
             _ = sweep.tick() => {
@@ -331,8 +342,14 @@ async fn keep_house(
                 for room in due {
                     tokio::spawn(compactor.clone().compact(room));
                 }
-                relay.rooms.sweep(now);
+                relay.rooms.sweep(now, pressure);
                 relay.metrics.upkeep();
+            }
+            _ = memory.tick() => {
+                let before = std::mem::replace(&mut pressure, relieve(&relay));
+                if pressure >= Pressure::Tight && before == Pressure::None {
+                    relay.rooms.sweep(Instant::now(), pressure);
+                }
             }
             _ = checkpoint.tick() => {
                 let checkpointer = checkpointer.clone();
@@ -362,6 +379,23 @@ async fn keep_house(
             }
         }
     }
+}
+
+/// Looks at the memory that is taken, and gives up what is too much.
+fn relieve(relay: &Relay) -> Pressure {
+    let mut count = relay.connections.make_room();
+    let (Some(used), Some(max)) = (memory::used(), relay.memory_max) else { return Pressure::None };
+    relay.metrics.memory_bytes.set(u32::try_from(used >> 10).map_or(f64::MAX, f64::from) * 1024.0);
+    let pressure = memory::pressure(used, max);
+    relay.connections.set_closed(pressure >= Pressure::High);
+    if let Pressure::Over { bytes } = pressure {
+        count += relay.connections.shed(bytes);
+    }
+    if count > 0 {
+        (0..count).for_each(|_| relay.metrics.hit(Limit::Memory));
+        tracing::warn!(used, max, count, "memory is short: connections that hold the most are sent away");
+    }
+    pressure
 }
 
 #[cfg(test)]

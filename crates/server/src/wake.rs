@@ -5,7 +5,7 @@
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::Context;
 use tidewell_sync_core::code::Code;
 
@@ -18,6 +18,8 @@ pub(crate) struct Wake {
     return_after: AtomicU64,
     /// It is sent away because there is too much to do, not because the relay ends.
     is_shed: AtomicBool,
+    /// Bytes that the relay keeps for this connection alone, about.
+    held_bytes: AtomicUsize,
     is_nudged: AtomicBool,
     is_kicked: AtomicBool,
 }
@@ -60,6 +62,22 @@ impl Wake {
     pub(crate) fn send_away(&self, after_ms: u64) {
         self.return_after.store(after_ms.saturating_add(1), Ordering::Release);
         self.task.wake();
+    }
+
+    /// The connection is to end because there is too much to do.
+    pub(crate) fn shed(&self, after_ms: u64) {
+        self.is_shed.store(true, Ordering::Release);
+        self.send_away(after_ms);
+    }
+
+    /// The relay keeps so many bytes for this connection now; answers how many it was before.
+    pub(crate) fn holds(&self, bytes: usize) -> usize {
+        self.held_bytes.swap(bytes, Ordering::Relaxed)
+    }
+
+    /// Bytes that the relay keeps for this connection.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_bytes.load(Ordering::Relaxed)
     }
 
     /// Why the connection is to end and when its client shall come back, if it is.

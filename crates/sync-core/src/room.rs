@@ -400,10 +400,15 @@ impl Room {
     /// Idle rooms keep no recent commits.
     fn forget_ring_if_all_have_it(&mut self) {
         if self.up_to_date == self.members.len() && !self.ring.is_empty() {
-            self.ring = VecDeque::new();
-            self.ring_bytes = 0;
-            self.ring_after = self.sequence();
+            self.forget_recent();
         }
+    }
+
+    /// Forgets the recent commits: members that have not had them are served from the log.
+    pub fn forget_recent(&mut self) {
+        self.ring = VecDeque::new();
+        self.ring_bytes = 0;
+        self.ring_after = self.sequence();
     }
 
     /// The clocks that are durable. What is admitted and not yet committed does not count: a crash can

@@ -129,6 +129,15 @@ impl Socket {
         self.is_flushed = false;
     }
 
+    /// Bytes that wait to be written, without those that are shared with others.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        let bytes = |outgoing: &Outgoing| match outgoing {
+            Outgoing::Frame(frame) => frame.len(),
+            Outgoing::Shared(_) | Outgoing::Stock(_) => 0,
+        };
+        self.outgoing.iter().map(bytes).sum()
+    }
+
     /// True when everything has been handed to the system.
     pub(super) fn is_flushed(&self) -> bool {
         self.is_flushed

@@ -114,6 +114,7 @@ pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>, registered: Regi
 impl Connection {
     async fn run(&mut self) -> End {
         loop {
+            self.registered.holds(self.held_bytes());
             let look_at = self.pace.waits_until(&self.relay.metrics);
             let may_read = look_at.is_none() && self.may_read();
             let intent = Intent { may_read, has_more: self.has_more(), look_at };
@@ -139,6 +140,12 @@ impl Connection {
         }
     }
 
+    /// What is kept for this client alone.
+    fn held_bytes(&self) -> usize {
+        let parts: usize = self.catch_ups.iter().map(|catch_up| catch_up.bytes_left).sum();
+        self.out.len() + self.reassembly.bytes() + self.socket.waiting_bytes() + parts
+    }
+
     /// The token may have ended, or its key have been taken out.
     fn look_at_pass(&mut self) -> Result<(), End> {
         if let Some(code) = self.socket.passed_deadline() {
@@ -158,7 +165,9 @@ impl Connection {
     fn may_read(&mut self) -> bool {
         self.full.retain(|room| room.is_full());
         let is_store_full = self.has_pushed && self.relay.writer.is_full();
-        self.full.is_empty() && !is_store_full && self.out.len() <= REPLIES_BYTES_MAX
+        // Half a message costs the more the longer it gets.
+        let is_held_back = self.reassembly.bytes() > 0 && self.registered.is_held_back();
+        self.full.is_empty() && !is_store_full && !is_held_back && self.out.len() <= REPLIES_BYTES_MAX
     }
 
     async fn frame(&mut self, frame: Frame) -> Result<(), End> {
@@ -513,9 +522,14 @@ impl Connection {
     }
 
     async fn finish(mut self: Box<Self>, end: End) {
-        if let End::Away { .. } = end {
+        match end {
             // What became durable meanwhile is still told.
-            self.collect().await;
+            End::Away { code: Code::ShuttingDown, .. } => self.collect().await,
+            End::Away { .. } => {
+                self.reassembly = Reassembly::default();
+                self.catch_ups.clear();
+            }
+            _ => {}
         }
         for channel in std::mem::take(&mut self.channels).into_values() {
             if let Channel::Open { room, member, .. } = channel {

@@ -13,6 +13,7 @@ mod crowds;
 mod disk;
 mod durability;
 mod forwarded;
+mod memory;
 mod process;
 mod quotas;
 mod refusals;

@@ -74,6 +74,11 @@ pub struct Reassembly {
 }
 
 impl Reassembly {
+    /// Bytes of the fragments so far.
+    pub fn bytes(&self) -> usize {
+        self.parts.as_ref().map_or(0, BytesMut::capacity)
+    }
+
     /// Takes a frame; answers with a frame's worth of whole messages when there is one.
     pub fn take(&mut self, frame: Bytes) -> Result<Option<Bytes>, Code> {
         let mut reader = Reader::new(&frame);
