@@ -151,6 +151,8 @@ pub struct Replica {
     opened_at: u64,
     /// Openings on this connection that the relay has not answered; only the answer to the last one counts.
     unanswered: u32,
+    /// Another token was shown since the document was opened: a refusal that comes now may be of the one before.
+    has_another_token: bool,
     effects: Vec<ReplicaEffect>,
     /// Shared types that changed, for whoever keeps values of them.
     touched: Option<HashSet<BranchID>>,
@@ -186,6 +188,7 @@ impl Replica {
             through: None,
             opened_at: 0,
             unanswered: 0,
+            has_another_token: false,
             effects: Vec::new(),
             touched: None,
             typing: Typing::default(),
@@ -517,6 +520,7 @@ impl Replica {
     fn open(&mut self, position: Position) {
         self.set_link(Link::Opening);
         self.unanswered += 1;
+        self.has_another_token = false;
         let by_state_vector = matches!(&position, Position::StateVector(known) if !known.is_empty());
         self.offer = if by_state_vector { Offer::Owed } else { Offer::Settled };
         self.through = None;
@@ -526,8 +530,10 @@ impl Replica {
 
     /// The connection has another token: a document that was forbidden is opened again.
     pub fn token_changed(&mut self, lineage: Option<u64>) {
-        if self.link == Link::Refused(Code::Forbidden) {
-            self.open_again(lineage);
+        match self.link {
+            Link::Refused(Code::Forbidden) => self.open_again(lineage),
+            Link::Opening | Link::Live => self.has_another_token = true,
+            Link::Closed | Link::Refused(_) => {}
         }
     }
 
@@ -683,7 +689,11 @@ impl Replica {
                 return;
             }
         }
-        if number == 0 || code.is_transient() {
+        let is_of_channel = number == 0 || self.outbox.last().is_none();
+        if is_of_channel && code == Code::Forbidden && self.has_another_token {
+            self.outbox.lost();
+            self.open_again(None);
+        } else if number == 0 || code.is_transient() {
             self.refused(code);
         } else {
             self.refused_for_good(code);

@@ -226,6 +226,27 @@ fn tc2_a_token_is_asked_for_before_it_expires_by_the_clock_of_the_relay_and_agai
 }
 
 #[test]
+fn tc3_a_refusal_that_was_on_its_way_when_another_token_was_shown_is_asked_about_once() {
+    let mut client = Client::new();
+    client.connected(String::new(), 0);
+    client.frame(welcome(0), 0);
+    client.add(Replica::new(DocumentName::parse("a/0").unwrap(), 0, 1));
+    client.refresh("other".to_owned(), 0);
+    client.drain();
+    let mut refused = Vec::new();
+    RelayMessage::Refused { channel: 0, number: 0, code: Code::Forbidden }.write(&mut refused);
+    let refused = Bytes::from(refused);
+    client.frame(refused.clone(), 0);
+    assert!(matches!(
+        said(&mut client).as_slice(),
+        [ClientMessage::Close { channel: 0 }, ClientMessage::Open { channel: 0, .. }]
+    ));
+    client.frame(refused, 0);
+    assert_eq!(said(&mut client), []);
+    assert_eq!(client.replica(ReplicaId(0)).unwrap().link(), Link::Refused(Code::Forbidden));
+}
+
+#[test]
 fn tc3_what_was_forbidden_is_opened_again_on_the_next_connection() {
     let mut client = Client::new();
     client.connected(String::new(), 0);
