@@ -30,9 +30,6 @@ const LICENCES: &[&str] = &[
 /// Further licences of npm packages that only build or test with us: nothing of them is shipped.
 const LICENCES_OF_TOOLS: &[&str] = &["MPL-2.0"];
 
-/// Where crates come from.
-const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
-
 /// What is shipped: the relay, and the module in the npm package.
 const SHIPPED: &[&str] = &["tidewell-server", "tidewell-client-wasm"];
 
@@ -112,7 +109,7 @@ fn problem_of(package: &Package) -> Option<String> {
     match &package.source {
         // Ours.
         None => return None,
-        Some(source) if source.repr != REGISTRY => return Some(format!("{whose} comes from {source}")),
+        Some(source) if !source.is_crates_io() => return Some(format!("{whose} comes from {source}")),
         Some(_) => {}
     }
     let licence = package.license.as_deref()?;
