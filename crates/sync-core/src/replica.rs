@@ -552,11 +552,15 @@ impl Replica {
     /// The relay has answered `Open`.
     pub fn opened(&mut self, _access: Access, epoch: u64, sequence: u64, resume: Resume) {
         self.unanswered = self.unanswered.saturating_sub(1);
-        if self.link != Link::Opening || self.unanswered > 0 {
+        if self.unanswered > 0 {
             return;
         }
+        // Also of a document that was refused meanwhile: what comes goes on being stored, under this epoch.
         self.epoch = epoch;
         self.opened_at = sequence;
+        if self.link != Link::Opening {
+            return;
+        }
         if let Some(cursor) = self.cursor
             && cursor.lineage == self.lineage
             && cursor.epoch != epoch
@@ -683,7 +687,11 @@ impl Replica {
     /// The relay has refused a push: nothing that builds on it can enter any more. Number 0 is the whole channel,
     /// whose edits may be taken another time.
     pub fn push_refused(&mut self, number: u64, code: Code) {
-        if number == 0 && self.link == Link::Opening {
+        if self.link == Link::Opening {
+            if number > 0 {
+                // Nothing was pushed since: it is of an opening before, and what is still here will be pushed again.
+                return;
+            }
             self.unanswered = self.unanswered.saturating_sub(1);
             if self.unanswered > 0 {
                 return;

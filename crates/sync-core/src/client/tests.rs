@@ -105,6 +105,49 @@ fn rp15_the_answer_to_an_opening_of_before_is_not_taken_for_that_to_the_last() {
     assert_eq!(client.replica(id).unwrap().link(), Link::Live);
 }
 
+/// What a relay says about channel 0, in one frame.
+fn on_channel_0(message: &RelayMessage) -> Bytes {
+    let mut out = Vec::new();
+    message.write(&mut out);
+    out.into()
+}
+
+#[test]
+fn rp15_a_refused_push_of_an_opening_before_does_not_refuse_the_last_one() {
+    let name = DocumentName::parse("a/0").unwrap();
+    let mut client = Client::new();
+    client.connected(String::new(), 0);
+    client.frame(welcome(0), 0);
+    let id = client.add(Replica::new(name.clone(), 0, 1));
+    let opened = |sequence| {
+        let (channel, access, epoch, resume) = (0, Access::Write, 1, Resume::Continues);
+        on_channel_0(&RelayMessage::Opened { channel, access, epoch, sequence, resume })
+    };
+    client.frame(opened(0), 0);
+    client.with(id, |replica| replica.edit(0, 1, |tx| tx.get_or_insert_text("t").insert(tx, 0, "a")));
+    client.replace(id, Replica::new(name, 0, 2));
+    client.drain();
+    client.frame(on_channel_0(&RelayMessage::Refused { channel: 0, number: 1, code: Code::Forbidden }), 0);
+    assert_eq!(client.replica(id).unwrap().link(), Link::Opening);
+    client.frame(opened(3), 0);
+    assert_eq!(client.replica(id).unwrap().link(), Link::Live);
+}
+
+#[test]
+fn rp15_a_document_that_is_refused_while_it_opens_knows_the_epoch_of_what_comes() {
+    let mut client = Client::new();
+    client.connected(String::new(), 0);
+    client.frame(welcome(0), 0);
+    let id = client.add(Replica::new(DocumentName::parse("a/0").unwrap(), 0, 1));
+    client.with(id, |replica| replica.refused(Code::UpdateTooLarge));
+    let (channel, access, epoch, sequence, resume) = (0, Access::Write, 7, 3, Resume::Continues);
+    client.frame(on_channel_0(&RelayMessage::Opened { channel, access, epoch, sequence, resume }), 0);
+    client.frame(on_channel_0(&RelayMessage::Updates { channel, through: 3, updates: Vec::new() }), 0);
+    let replica = client.replica(id).unwrap();
+    assert_eq!(replica.link(), Link::Refused(Code::UpdateTooLarge));
+    assert_eq!(replica.cursor().map(|cursor| (cursor.epoch, cursor.sequence)), Some((7, 3)));
+}
+
 #[test]
 fn cn3_bytes_that_are_no_frame_end_the_connection_with_a_code() {
     let mut client = Client::new();
