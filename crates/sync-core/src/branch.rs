@@ -3,7 +3,7 @@
 //! A refused edit leaves a hole in its author's clock, so that nothing which that author makes later can enter. The
 //! device keeps the edits as they are and goes on under another client ID. When they are to be merged after all, they
 //! are made anew: the same edits in the same places under client IDs that were never used, without what the relay has.
-//! Rules BR1 to BR4 of `docs/protocol.md`.
+//! Rules BR1 to BR5 of `docs/protocol.md`.
 
 use crate::admission::Admitted;
 use crate::client_map::ClientMap;

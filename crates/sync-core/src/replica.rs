@@ -2,7 +2,7 @@
 //!
 //! It owns the yrs document, what is known of it, the outbox, and its place on the connection. Everything
 //! that enters the document passes admission first; everything that this device made stays in the outbox
-//! until the relay has acknowledged it. Rules RP1 to RP15 of `docs/protocol.md`.
+//! until the relay has acknowledged it. Rules RP1 to RP17 of `docs/protocol.md`.
 
 mod outbox;
 
@@ -128,13 +128,22 @@ enum Offer {
     Taken,
 }
 
+/// An update that builds on something which is not here yet.
+struct Held {
+    update: Bytes,
+    missing: Vec<Id>,
+    /// It was stored as received. The relay may have lost it with a backup that was restored, and is not asked for it by
+    /// anybody else once it was offered what could be applied.
+    is_received: bool,
+}
+
 /// One open copy of a document.
 pub struct Replica {
     name: DocumentName,
     doc: Doc,
     admitted: Admitted,
     /// Updates of sibling tabs or of the store that build on something not here yet.
-    held: Vec<(Bytes, Vec<Id>)>,
+    held: Vec<Held>,
     held_bytes: usize,
     outbox: Outbox,
     cursor: Option<Cursor>,
@@ -153,6 +162,8 @@ pub struct Replica {
     unanswered: u32,
     /// Another token was shown since the document was opened: a refusal that comes now may be of the one before.
     has_another_token: bool,
+    /// A push was refused, and not the channel.
+    is_refused_for_good: bool,
     effects: Vec<ReplicaEffect>,
     /// Shared types that changed, for whoever keeps values of them.
     touched: Option<HashSet<BranchID>>,
@@ -189,6 +200,7 @@ impl Replica {
             opened_at: 0,
             unanswered: 0,
             has_another_token: false,
+            is_refused_for_good: false,
             effects: Vec::new(),
             touched: None,
             typing: Typing::default(),
@@ -200,12 +212,12 @@ impl Replica {
     pub fn load(&mut self, stored: Stored) -> LoadReport {
         let mut report = LoadReport::default();
         for (index, update) in stored.received.iter().enumerate() {
-            if self.take_or_hold(update).is_err() {
+            if self.take_or_hold(update, true).is_err() {
                 report.unreadable_received.push(index);
             }
         }
         for row in stored.outbox {
-            if self.take_or_hold(&row.update).is_ok() {
+            if self.take_or_hold(&row.update, false).is_ok() {
                 self.keep(row);
             } else {
                 self.outbox.skip(row.id);
@@ -348,7 +360,7 @@ impl Replica {
         if !self.is_current() {
             return Err(Code::Disconnected);
         }
-        let updates = branch::made_anew(rows, &self.admitted, first_client)?;
+        let updates = self.made_anew(rows, first_client)?;
         for (index, update) in updates.into_iter().enumerate() {
             self.take(&update)?;
             let edits = if index == 0 { edits } else { 0 };
@@ -361,6 +373,33 @@ impl Replica {
         Ok(())
     }
 
+    /// What was received and builds on the branch is made anew with it: the relay had it once, and a backup was restored
+    /// since.
+    fn made_anew(&mut self, rows: &[Bytes], first_client: u64) -> Result<Vec<Bytes>, Code> {
+        let (places, received): (Vec<usize>, Vec<Bytes>) = self
+            .held
+            .iter()
+            .enumerate()
+            .filter(|(_, held)| held.is_received)
+            .map(|(place, held)| (place, held.update.clone()))
+            .unzip();
+        let building = branch::dependents(rows, &received);
+        let all = building.iter().filter_map(|at| received.get(*at as usize));
+        let all: Vec<Bytes> = rows.iter().chain(all).cloned().collect();
+        match branch::made_anew(&all, &self.admitted, first_client) {
+            Ok(updates) => {
+                for at in building.into_iter().rev() {
+                    let place = places.get(at as usize).copied();
+                    let made = place.map(|place| self.held.remove(place));
+                    self.held_bytes -= made.map_or(0, |held| held.update.len());
+                }
+                Ok(updates)
+            }
+            // Some of it builds on something else too.
+            Err(_) => branch::made_anew(rows, &self.admitted, first_client),
+        }
+    }
+
     /// True when the document is open at the relay, and everything is here that it had at the opening.
     fn is_current(&self) -> bool {
         let known = self.through.into_iter().chain(self.cursor.map(|cursor| cursor.sequence)).max();
@@ -369,9 +408,26 @@ impl Replica {
 
     /// An edit of another tab of this device, which that tab has stored and will push.
     pub fn sibling_edit(&mut self, update: &Bytes) -> Result<(), Code> {
-        self.take_or_hold(update)?;
+        self.take_or_hold(update, false)?;
         self.pump();
         Ok(())
+    }
+
+    /// What another tab of this device has and this one may lack: the answer of one that last knew of `lineage`. If that
+    /// is not this one's, the relay may lack what is new, and is offered it.
+    pub fn sibling_answer(&mut self, update: &Bytes, lineage: u64) -> Result<(), Code> {
+        let is_new = self.admitted.covers(update) != Ok(true);
+        self.take_or_hold(update, false)?;
+        if is_new && lineage != self.lineage {
+            self.offer_again();
+        }
+        self.pump();
+        Ok(())
+    }
+
+    /// The name of the relay's history, as the last connection told it; 0 before.
+    pub fn lineage(&self) -> u64 {
+        self.lineage
     }
 
     /// Takes over rows of a tab that is gone: their content may be here already. They get names in this
@@ -380,7 +436,7 @@ impl Replica {
         let mut names = Vec::new();
         for AdoptedRow { update, edits, made_ms } in rows {
             let id = self.outbox.next_id();
-            let is_readable = self.take_or_hold(&update).is_ok();
+            let is_readable = self.take_or_hold(&update, false).is_ok();
             if is_readable {
                 self.keep(OutboxRow { id, update, edits, made_ms });
             }
@@ -413,12 +469,14 @@ impl Replica {
     }
 
     /// Admits and applies an update. What cannot be applied yet is held back.
-    fn take_or_hold(&mut self, update: &Bytes) -> Result<(), Code> {
+    fn take_or_hold(&mut self, update: &Bytes, is_received: bool) -> Result<(), Code> {
         let missing = self.take(update)?;
         if !missing.is_empty() {
-            self.hold(update.clone(), missing);
+            self.hold(Held { update: update.clone(), missing, is_received });
         }
-        self.retry_held();
+        if self.retry_held() {
+            self.offer_again();
+        }
         Ok(())
     }
 
@@ -457,36 +515,49 @@ impl Replica {
         self.touched.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    fn hold(&mut self, update: Bytes, missing: Vec<Id>) {
-        self.held_bytes += update.len();
-        self.held.push((update, missing));
+    fn hold(&mut self, held: Held) {
+        self.held_bytes += held.update.len();
+        self.held.push(held);
         while self.held_bytes > HELD_BYTES_MAX && !self.held.is_empty() {
-            let (dropped, _) = self.held.remove(0);
-            self.held_bytes -= dropped.len();
+            let dropped = self.held.remove(0);
+            self.held_bytes -= dropped.update.len();
             // It is still at the relay or on disk; the next opening asks by state vector.
             self.cursor = None;
         }
     }
 
-    fn retry_held(&mut self) {
-        let mut has_taken = false;
+    /// Applies what was held back and can be applied now. Answers true when the relay may not have it: no answer to its
+    /// question had it, and no outbox does.
+    fn retry_held(&mut self) -> bool {
+        let (mut has_taken, mut is_owed) = (false, false);
         loop {
             let admitted = &self.admitted;
-            let ready =
-                self.held.iter().position(|(_, missing)| missing.iter().any(|id| admitted.knows(*id)));
+            let ready = self.held.iter().position(|held| held.missing.iter().any(|id| admitted.knows(*id)));
             let Some(index) = ready else { break };
-            has_taken = true;
-            let (update, _) = self.held.swap_remove(index);
+            let Held { update, is_received, .. } = self.held.swap_remove(index);
+            (has_taken, is_owed) = (true, is_owed || is_received);
             self.held_bytes -= update.len();
             if let Ok(missing) = self.take(&update)
                 && !missing.is_empty()
             {
-                self.hold(update, missing);
+                self.hold(Held { update, missing, is_received });
             }
         }
         if has_taken {
             self.outbox.release(&self.admitted);
         }
+        is_owed
+    }
+
+    /// From now on the document is opened by what is here, so that the relay asks for what it lacks.
+    fn offer_again(&mut self) {
+        self.cursor = None;
+        if !matches!(self.link, Link::Opening | Link::Live) {
+            return;
+        }
+        self.effects.push(ReplicaEffect::Send(ClientMessage::Close { channel: self.channel }));
+        self.outbox.lost();
+        self.open(Position::StateVector(self.admitted.state_vector()));
     }
 
     /// The connection is there: opens the document on it.
@@ -520,7 +591,7 @@ impl Replica {
     fn open(&mut self, position: Position) {
         self.set_link(Link::Opening);
         self.unanswered += 1;
-        self.has_another_token = false;
+        (self.has_another_token, self.is_refused_for_good) = (false, false);
         let by_state_vector = matches!(&position, Position::StateVector(known) if !known.is_empty());
         self.offer = if by_state_vector { Offer::Owed } else { Offer::Settled };
         self.through = None;
@@ -558,7 +629,9 @@ impl Replica {
         // Also of a document that was refused meanwhile: what comes goes on being stored, under this epoch.
         self.epoch = epoch;
         self.opened_at = sequence;
-        if self.link != Link::Opening {
+        // What is taken for the refusal of an opening may be of another token that was shown before it.
+        let was_forbidden = self.link == Link::Refused(Code::Forbidden) && !self.is_refused_for_good;
+        if self.link != Link::Opening && !was_forbidden {
             return;
         }
         if let Some(cursor) = self.cursor
@@ -591,17 +664,14 @@ impl Replica {
         for update in &updates {
             has_gap |= !self.take(update)?.is_empty();
         }
-        self.retry_held();
-        if has_gap {
-            // The cursor promised something that is not here: ask for everything that is lacking.
-            self.cursor = None;
+        let is_owed = self.retry_held();
+        if has_gap || is_owed {
+            // With a gap the cursor promised something that is not here: ask for everything that is lacking.
             self.effects.push(ReplicaEffect::Persist(Persist::Received { updates, cursor: None }));
-            self.effects.push(ReplicaEffect::Send(ClientMessage::Close { channel: self.channel }));
-            self.outbox.lost();
-            self.open(Position::StateVector(self.admitted.state_vector()));
+            self.offer_again();
             return Ok(());
         }
-        if self.offer == Offer::Settled {
+        if self.offer == Offer::Settled && !self.holds_received() {
             self.cursor = Some(Cursor { epoch: self.epoch, lineage: self.lineage, sequence: through });
             self.effects.push(ReplicaEffect::Persist(Persist::Received { updates, cursor: self.cursor }));
         } else {
@@ -617,10 +687,16 @@ impl Replica {
         Ok(())
     }
 
+    /// True when something that is stored cannot be read. It is not offered before it can be, and until then no cursor is
+    /// kept: with one the next connection would not offer it.
+    fn holds_received(&self) -> bool {
+        self.held.iter().any(|held| held.is_received)
+    }
+
     /// Once the offer is taken, a cursor stands for everything again. It is stored with the whole
     /// document: the relay left out what it was told is here, and not all of that need be on disk.
     fn settle_offer(&mut self) {
-        if let (Offer::Taken, Some(sequence)) = (self.offer, self.through) {
+        if let (Offer::Taken, Some(sequence), false) = (self.offer, self.through, self.holds_received()) {
             self.offer = Offer::Settled;
             self.cursor = Some(Cursor { epoch: self.epoch, lineage: self.lineage, sequence });
             let updates = vec![self.encode()];
@@ -710,6 +786,7 @@ impl Replica {
 
     fn refused_for_good(&mut self, code: Code) {
         self.refused(code);
+        self.is_refused_for_good = true;
         if self.outbox.last().is_some() {
             self.effects.push(ReplicaEffect::Branch(code));
         } else {

@@ -219,3 +219,22 @@ fn br1_a_branch_is_merged_when_all_that_the_relay_has_is_here_and_goes_out_in_pa
     assert_eq!(content(&merging), content(&device));
     assert_eq!(with(4, &made).admitted().state_vector(), merging.admitted().state_vector());
 }
+
+#[test]
+fn br5_what_was_received_and_builds_on_a_branch_is_made_anew_with_it() {
+    let mut device = replica(REFUSED);
+    let row = types(&mut device, "refused ");
+    let mut other = with(5, std::slice::from_ref(&row));
+    let building = types(&mut other, "answer");
+    let elsewhere = types(&mut with(6, &[types(&mut replica(8), "gone")]), "never");
+    let mut merging = replica(3);
+    let received = vec![building, elsewhere];
+    assert!(merging.load(crate::replica::Stored { received, ..Default::default() }).has_gap);
+    merging.connected(Some(7));
+    merging.opened(Access::Write, 1, 0, Resume::Continues);
+    merging.drain();
+    merging.merge_branch(std::slice::from_ref(&row), ANEW, 1, 5).unwrap();
+    assert_eq!(content(&merging), content(&other));
+    let made = rows(&mut merging);
+    assert_eq!(content(&with(4, &made)), content(&other), "the relay has both");
+}

@@ -372,3 +372,87 @@ fn rp14_an_answer_of_any_size_goes_out_in_parts_and_is_taken_with_the_last() {
     replica.acknowledged(*number, 2);
     assert_eq!(replica.unsent(), Unsent::default());
 }
+
+/// Two updates of another device, of which the second builds on the first.
+fn two_updates() -> [Bytes; 2] {
+    let mut other = live(1);
+    types(&mut other, "a");
+    let first = other.encode();
+    let known = other.admitted().state_vector();
+    types(&mut other, "b");
+    [first, crate::update::diff(&other.encode(), &known).unwrap().unwrap()]
+}
+
+#[test]
+fn rp16_what_was_received_and_could_not_be_read_is_offered_once_it_can_be() {
+    let [first, second] = two_updates();
+    let mut replica = replica(2);
+    let cursor = Some(Cursor { epoch: 1, lineage: LINEAGE, sequence: 2 });
+    assert!(replica.load(Stored { cursor, received: vec![second], outbox: Vec::new() }).has_gap);
+    go_live(&mut replica);
+    replica.received(3, Vec::new()).unwrap();
+    assert_eq!(persisted(&mut replica), [Persist::Received { updates: Vec::new(), cursor: None }]);
+    assert_eq!(replica.cursor(), None, "with one the next connection would not offer it");
+    replica.received(4, vec![first]).unwrap();
+    assert_eq!(text(&replica), "ab");
+    let messages = sent(&mut replica);
+    assert!(
+        matches!(
+            messages.as_slice(),
+            [ClientMessage::Close { .. }, ClientMessage::Open { position: Position::StateVector(known), .. }]
+                if known.iter().eq([(1, 2)])
+        ),
+        "{messages:?}"
+    );
+    replica.opened(Access::Write, 1, 4, Resume::Continues);
+    replica.received(4, Vec::new()).unwrap();
+    replica.needed(&StateVector::default());
+    replica.acknowledged(1, 5);
+    assert_eq!(replica.cursor().map(|cursor| cursor.sequence), Some(4), "the answer had it");
+}
+
+#[test]
+fn rp17_what_another_tab_knows_of_another_history_is_offered() {
+    let [first, _] = two_updates();
+    for (lineage, is_offered) in [(LINEAGE, false), (LINEAGE + 1, true)] {
+        let mut replica = live(2);
+        replica.received(4, Vec::new()).unwrap();
+        replica.drain();
+        replica.sibling_answer(&first, lineage).unwrap();
+        assert_eq!(text(&replica), "a");
+        assert_eq!(replica.cursor().is_none(), is_offered);
+        assert_eq!(sent(&mut replica).len(), if is_offered { 2 } else { 0 });
+        go_live(&mut replica);
+        replica.received(4, Vec::new()).unwrap();
+        replica.drain();
+        replica.sibling_answer(&first, lineage).unwrap();
+        assert_eq!(sent(&mut replica), [], "nothing was new");
+    }
+}
+
+#[test]
+fn rp15_an_opening_is_good_though_the_refusal_of_another_token_was_taken_for_its_answer() {
+    let mut replica = live(1);
+    replica.drain();
+    replica.token_changed(None);
+    replica.push_refused(0, Code::Forbidden);
+    assert_eq!(sent(&mut replica).len(), 2, "it may have been of the token before");
+    // The relay had refused the channel twice before it read that.
+    replica.push_refused(0, Code::Forbidden);
+    assert_eq!(replica.link(), Link::Refused(Code::Forbidden));
+    types(&mut replica, "a");
+    replica.opened(Access::Write, 1, 0, Resume::Continues);
+    assert_eq!(replica.link(), Link::Live);
+    assert!(matches!(sent(&mut replica).as_slice(), [ClientMessage::Push { number: 1, .. }]));
+}
+
+#[test]
+fn rp15_an_opening_is_not_good_for_rows_that_were_refused() {
+    let mut replica = live(1);
+    types(&mut replica, "a");
+    replica.push_refused(1, Code::Forbidden);
+    replica.drain();
+    replica.opened(Access::Write, 1, 0, Resume::Continues);
+    assert_eq!(replica.link(), Link::Refused(Code::Forbidden));
+    assert_eq!(sent(&mut replica), []);
+}
