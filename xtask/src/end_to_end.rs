@@ -31,6 +31,9 @@ const AMOUNTS: &[(&str, u64)] = &[
     ("TIDEWELL_DEVICE_KILLS", 20),
     ("TIDEWELL_POWER_LOSSES", 12),
     ("TIDEWELL_DEVICE_POWER_LOSSES", 20),
+    ("TIDEWELL_LINK_ROUNDS", 2),
+    ("TIDEWELL_MEMORY_ROUNDS", 1),
+    ("TIDEWELL_CROWD_ROUNDS", 2),
     ("TIDEWELL_STALL_UPDATES", 4_000),
     ("TIDEWELL_MUTANTS", 60),
     ("TIDEWELL_GARBAGE", 200),
@@ -42,8 +45,17 @@ const ROUNDS: u64 = 60;
 /// Random rounds of admission beside Yjs in a short run.
 const ADMISSIONS: u64 = 400;
 
-/// Seconds for which a long run's readers stall.
-const STALL_SECONDS: &str = "60";
+/// What a long run has more of, however often it does something: clients at a time, changes of one edit each as they were
+/// typed, seconds for which readers stall, and whatever takes minutes because somebody is waited for.
+const LARGE: [(&str, &str); 7] = [
+    ("TIDEWELL_COMEBACK", "2000"),
+    ("TIDEWELL_IDLE", "10000"),
+    ("TIDEWELL_SLOW", "150"),
+    ("TIDEWELL_SLOW_SILENT", "1"),
+    ("TIDEWELL_HANG", "1"),
+    ("TIDEWELL_TRACE_PATCHES", "1"),
+    ("TIDEWELL_STALL_SECONDS", "60"),
+];
 
 /// Real editing histories in a browser; a long run types all of them.
 const HISTORIES: [&str; 2] =
@@ -52,10 +64,10 @@ const HISTORIES: [&str; 2] =
 /// The faults of the world on the real binary, `times` as many as in a short run.
 pub(crate) fn faults(times: u64) -> Result<()> {
     programs()?;
-    let tests = cargo("test --locked --package tidewell-tests --no-fail-fast -- --nocapture").without_limit();
-    // One change an edit, as it was typed.
+    // One after another: they print what they have measured.
     let tests =
-        tests.variable("TIDEWELL_TRACE_PATCHES", "1").variable("TIDEWELL_STALL_SECONDS", STALL_SECONDS);
+        cargo("test --locked --package tidewell-tests --no-fail-fast -- --nocapture --test-threads=1");
+    let tests = LARGE.iter().fold(tests.without_limit(), |tests, (name, value)| tests.variable(name, value));
     let amounts = AMOUNTS.iter().map(|(name, short)| (name, (short * times).to_string()));
     amounts.fold(tests, |tests, (name, amount)| tests.variable(name, amount)).run()
 }
