@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod administration;
+mod attempts;
 mod author;
 mod backup;
 mod catch_up;
