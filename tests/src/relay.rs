@@ -113,6 +113,9 @@ impl Relay {
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n").await?;
         let mut response = String::new();
         stream.read_to_string(&mut response).await?;
+        if !response.starts_with("HTTP/1.1 200") {
+            bail!("the relay answers {response:?}");
+        }
         let mut figures = response.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         figures.next().map_or(Ok(0.0), |figure| Ok(figure.trim().parse()?))
     }

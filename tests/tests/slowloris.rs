@@ -46,6 +46,8 @@ enum Kind {
     Headers,
     /// A request whose body does not end.
     Body,
+    /// A request, whose answer it reads, and no other one.
+    KeptAlive,
     /// A WebSocket, and no Hello.
     NoHello,
     /// A WebSocket and a Hello letter by letter.
@@ -65,7 +67,7 @@ enum Kind {
 use Kind::*;
 
 /// Those that are ended within seconds.
-const BEGINNERS: [Kind; 6] = [Mute, Letters, Headers, Body, NoHello, HelloInLetters];
+const BEGINNERS: [Kind; 7] = [Mute, Letters, Headers, Body, KeptAlive, NoHello, HelloInLetters];
 
 /// Those that are ended by their silence.
 const GREETED: [Kind; 5] = [HalfFrame, FrameInLetters, Silent, StockSilent, StockHalfFrame];
@@ -101,6 +103,7 @@ impl Kind {
                     "POST /v1/ticket/acme/slow HTTP/1.1\r\nHost: relay\r\nContent-Length: 999999999\r\n\r\n";
                 (head.into(), vec![b'x'])
             }
+            KeptAlive => (b"GET /healthz HTTP/1.1\r\nHost: relay\r\n\r\n".to_vec(), Vec::new()),
             NoHello => (own(), Vec::new()),
             HelloInLetters => ([own(), head(8000)].concat(), vec![1]),
             HalfFrame => ([greeted(), head(FRAME_BYTES_MAX as u64), vec![1; 99]].concat(), Vec::new()),

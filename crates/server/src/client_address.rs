@@ -5,7 +5,7 @@ use axum::extract::rejection::ExtensionRejection;
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use thiserror::Error;
@@ -31,6 +31,19 @@ pub(crate) fn client_address(proxies: &[Network], peer: IpAddr, headers: &Header
         }
     }
     address
+}
+
+/// True when what is said of other addresses at `peer` is believed.
+pub(crate) fn is_proxy(proxies: &[Network], peer: IpAddr) -> bool {
+    proxies.iter().any(|proxy| proxy.holds(peer.to_canonical()))
+}
+
+/// Whose address it is: in IPv6 everybody has a network of 64 bits.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        v4 => v4,
+    }
 }
 
 /// Some proxies add the port.

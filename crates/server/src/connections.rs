@@ -5,6 +5,7 @@ use crate::limits::{
     FULL_RETURN_MAX, FULL_RETURN_MIN, RETURN_AFTER_MAX, RETURN_AFTER_MIN, RETURNS_PER_MS, SHED_BYTES_MIN,
 };
 use crate::metrics::{Limit, Metrics};
+use crate::places::Place;
 use crate::token::Session;
 use crate::token::claims::Claims;
 use crate::wake::Wake;
@@ -12,25 +13,18 @@ use parking_lot::Mutex;
 use rand::Rng;
 use rustc_hash::FxHashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tidewell_sync_core::code::Code;
 use tokio::sync::Notify;
 
-/// How many connections there may be.
+/// What connections may be, besides their [places](crate::places).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnectionLimits {
-    /// Of all.
-    pub(crate) total: usize,
-    /// Of one subject.
+    /// Connections of one subject.
     pub(crate) per_subject: usize,
-    /// Of one address that is not loopback.
-    pub(crate) per_address: usize,
-    /// Of one loopback address. A proxy on this machine is one, and speaks for everybody.
-    pub(crate) per_loopback: usize,
-    /// That have not said who they are yet.
+    /// Connections that have not said who they are yet.
     pub(crate) joins: usize,
     /// Bytes that all of them together may make the relay keep.
     pub(crate) held_bytes: usize,
@@ -57,7 +51,6 @@ struct Shared {
 struct Open {
     next: u64,
     wakes: FxHashMap<u64, Entry>,
-    addresses: FxHashMap<IpAddr, usize>,
     subjects: FxHashMap<String, usize>,
     /// Entries that have not joined.
     joining: usize,
@@ -70,7 +63,6 @@ struct Open {
 #[derive(Debug)]
 struct Entry {
     wake: Arc<Wake>,
-    address: IpAddr,
     has_joined: bool,
     /// Whose it is, once that is known.
     session: Option<Arc<Session>>,
@@ -82,6 +74,8 @@ pub(crate) struct Registered {
     connections: Connections,
     wake: Arc<Wake>,
     id: u64,
+    /// Ends with the connection.
+    _place: Arc<Place>,
 }
 
 /// There are as many connections as there may be.
@@ -92,11 +86,14 @@ pub(crate) struct Full {
     pub(crate) after_ms: u64,
 }
 
-impl Full {
-    fn new(limit: Limit, after_ms: u64) -> Self {
-        Full { limit, after_ms }
+/// Only others' leaving lifts the limit.
+impl From<Limit> for Full {
+    fn from(limit: Limit) -> Self {
+        Full { limit, after_ms: full_return_ms() }
     }
+}
 
+impl Full {
     /// Counts it, and ends a connection so.
     pub(crate) fn counted(self, metrics: &Metrics) -> End {
         metrics.hit(self.limit);
@@ -116,33 +113,23 @@ impl Connections {
         Connections { shared: Arc::new(shared) }
     }
 
-    /// Enters a connection from an address, which has not joined yet.
-    pub(crate) fn enter(&self, address: IpAddr) -> Result<Registered, Full> {
-        let limits = &self.shared.limits;
-        let per_address = if address.is_loopback() { limits.per_loopback } else { limits.per_address };
-        let address = network(address);
+    /// Enters a connection, which has not joined yet.
+    pub(crate) fn enter(&self, place: Arc<Place>) -> Result<Registered, Full> {
         let mut open = self.shared.open.lock();
         if open.is_closed {
-            return Err(Full::new(Limit::Memory, full_return_ms()));
+            return Err(Limit::Memory.into());
         }
-        if open.wakes.len() >= limits.total {
-            return Err(Full::new(Limit::Connections, full_return_ms()));
-        }
-        if open.addresses.get(&address).is_some_and(|count| *count >= per_address) {
-            return Err(Full::new(Limit::Address, full_return_ms()));
-        }
-        if open.joining >= limits.joins {
-            return Err(Full::new(Limit::Joins, random_return_ms(open.joining)));
+        if open.joining >= self.shared.limits.joins {
+            return Err(Full { limit: Limit::Joins, after_ms: random_return_ms(open.joining) });
         }
         let (id, wake) = (open.next, Arc::new(Wake::default()));
         open.next += 1;
         if open.is_draining {
             wake.send_away(random_return_ms(open.wakes.len()));
         }
-        *open.addresses.entry(address).or_default() += 1;
         open.joining += 1;
-        open.wakes.insert(id, Entry { wake: wake.clone(), address, has_joined: false, session: None });
-        Ok(Registered { connections: self.clone(), wake, id })
+        open.wakes.insert(id, Entry { wake: wake.clone(), has_joined: false, session: None });
+        Ok(Registered { connections: self.clone(), wake, id, _place: place })
     }
 
     /// Has every connection look again at what it waits for.
@@ -263,7 +250,7 @@ impl Registered {
             if let Some(subject) = subject {
                 let count = subjects.entry(subject.clone()).or_default();
                 if *count >= self.connections.shared.limits.per_subject {
-                    return Err(Full::new(Limit::Subject, full_return_ms()));
+                    return Err(Limit::Subject.into());
                 }
                 *count += 1;
             }
@@ -279,8 +266,7 @@ impl Drop for Registered {
         self.holds(0);
         let mut open = self.connections.shared.open.lock();
         open.joined(self.id);
-        if let Some(Entry { address, session, .. }) = open.wakes.remove(&self.id) {
-            release(&mut open.addresses, &address);
+        if let Some(Entry { session, .. }) = open.wakes.remove(&self.id) {
             session.iter().for_each(|session| release(&mut open.subjects, &session.claims.subject));
         }
         if open.wakes.is_empty() {
@@ -309,14 +295,6 @@ fn release<K: Hash + Eq>(counts: &mut FxHashMap<K, usize>, key: &K) {
     }
 }
 
-/// Whose address it is: in IPv6 everybody has a network of 64 bits.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        v4 => v4,
-    }
-}
-
 /// Spreads the return of those who wait for others to leave.
 fn full_return_ms() -> u64 {
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -334,40 +312,17 @@ pub(crate) fn random_return_ms(count: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::places::{PlaceLimits, Places, Standing};
 
-    const NONE: ConnectionLimits = ConnectionLimits {
-        total: usize::MAX,
-        per_subject: usize::MAX,
-        per_address: usize::MAX,
-        per_loopback: usize::MAX,
-        joins: usize::MAX,
-        held_bytes: usize::MAX,
-    };
+    const NONE: ConnectionLimits =
+        ConnectionLimits { per_subject: usize::MAX, joins: usize::MAX, held_bytes: usize::MAX };
 
-    fn address(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn an_address_is_a_network_of_64_bits_in_ipv6_and_one_address_in_ipv4() {
-        let connections = Connections::new(ConnectionLimits { per_address: 1, ..NONE });
-        let first = connections.enter(address("2001:db8:1:2::1")).unwrap();
-        let full = connections.enter(address("2001:db8:1:2:ffff::9")).unwrap_err();
-        assert_eq!(full.limit, Limit::Address);
-        let _others = ["2001:db8:1:3::1", "192.0.2.1", "192.0.2.2"]
-            .map(|other| connections.enter(address(other)).unwrap());
-        assert!(connections.enter(address("::ffff:192.0.2.1")).is_err(), "another way to write one");
-        drop(first);
-        assert!(connections.enter(address("2001:db8:1:2:ffff::9")).is_ok());
-    }
-
-    #[test]
-    fn loopback_has_a_limit_of_its_own() {
-        let connections = Connections::new(ConnectionLimits { per_address: 1, ..NONE });
-        let _many = [(); 3].map(|()| connections.enter(address("127.0.0.1")).unwrap());
-        let connections = Connections::new(ConnectionLimits { per_loopback: 1, ..NONE });
-        let _one = connections.enter(address("127.0.0.1")).unwrap();
-        assert!(connections.enter(address("127.0.0.1")).is_err());
+    fn place() -> Arc<Place> {
+        let limits = PlaceLimits { total: 1, per_address: 1, per_loopback: 1 };
+        match Places::new(limits).arrive([192, 0, 2, 1].into()) {
+            Some(Standing::Inside(place)) => place,
+            standing => panic!("{standing:?}"),
+        }
     }
 
     #[test]
@@ -375,7 +330,7 @@ mod tests {
         let connections = Connections::new(NONE);
         let held = [100 << 10, 900 << 10, 10 << 10, 500 << 10];
         let all = held.map(|bytes| {
-            let registered = connections.enter(address("127.0.0.1")).unwrap();
+            let registered = connections.enter(place()).unwrap();
             registered.holds(bytes);
             registered
         });
@@ -386,21 +341,21 @@ mod tests {
         assert_eq!(connections.shed(1 << 20), 0, "they are on their way");
         assert_eq!(connections.shed(1 << 30), 1, "who holds little stays");
         connections.set_closed(true);
-        assert_eq!(connections.enter(address("127.0.0.1")).unwrap_err().limit, Limit::Memory);
+        assert_eq!(connections.enter(place()).unwrap_err().limit, Limit::Memory);
         connections.set_closed(false);
-        assert!(connections.enter(address("127.0.0.1")).is_ok());
+        assert!(connections.enter(place()).is_ok());
     }
 
     #[test]
     fn nothing_is_left_of_those_who_have_gone() {
         let connections = Connections::new(NONE);
-        let registered = connections.enter(address("192.0.2.1")).unwrap();
+        let registered = connections.enter(place()).unwrap();
         registered.has_joined();
         registered.has_joined();
         drop(registered);
-        drop(connections.enter(address("192.0.2.1")).unwrap());
+        drop(connections.enter(place()).unwrap());
         let open = connections.shared.open.lock();
-        assert!(open.wakes.is_empty() && open.addresses.is_empty() && open.subjects.is_empty());
+        assert!(open.wakes.is_empty() && open.subjects.is_empty());
         assert_eq!(open.joining, 0);
     }
 }

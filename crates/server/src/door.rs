@@ -1,76 +1,115 @@
 //! Connections as they come: each is taken in while there are descriptors for it, and has a time and a size for its
 //! requests.
 
-use crate::limits::{ACCEPT_AGAIN_AFTER, DESCRIPTORS_KEPT, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_WITHIN};
-use crate::metrics::Metrics;
+use crate::client_address::is_proxy;
+use crate::limits::{
+    ACCEPT_AGAIN_AFTER, DESCRIPTORS_FOR_OPERATORS, DESCRIPTORS_KEPT, LAST_ANSWER_WITHIN,
+    REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_WITHIN, REQUESTS_FOR,
+};
+use crate::metrics::Limit;
+use crate::places::Standing;
+use crate::relay::Relay;
 use axum::Router;
 use axum::extract::ConnectInfo;
-use axum::serve::Listener;
+use hyper::StatusCode;
 use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1::Builder;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, getrlimit};
-use std::io::{self, ErrorKind};
+use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
+
+/// Where connections come from.
+pub(crate) trait Arrivals: Send + 'static {
+    /// What is read and written.
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next one.
+    fn accept(&mut self) -> impl Future<Output = (Self::Io, Visitor)> + Send;
+}
+
+/// At the other end of a connection.
+#[derive(Debug)]
+pub(crate) struct Visitor {
+    pub(crate) address: SocketAddr,
+    pub(crate) standing: Standing,
+}
 
 /// A listener that keeps some descriptors free: without them no document could be read any more, and those who are here
 /// would pay for those who are not.
 pub(crate) struct Door {
     listener: TcpListener,
+    relay: Arc<Relay>,
     /// A connection whose descriptor has this number or a higher one is one too many: the system hands out the lowest
-    /// number that is free.
+    /// number that is free. The last ones before it are for operators.
     end: i64,
     /// The last one was turned away: it is told once.
     is_full: bool,
-    metrics: Arc<Metrics>,
 }
 
 impl Door {
-    pub(crate) fn new(listener: TcpListener, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(listener: TcpListener, relay: Arc<Relay>) -> Self {
         let most = getrlimit(Resource::Nofile).current.and_then(|most| i64::try_from(most).ok());
         let end = most.map_or(i64::MAX, |most| most - DESCRIPTORS_KEPT.min(most / 2));
-        Door { listener, end, is_full: false, metrics }
+        Door { listener, relay, end, is_full: false }
     }
 
-    fn is_too_many(&self, socket: &TcpStream) -> bool {
-        i64::from(socket.as_raw_fd()) >= self.end
+    /// Where a connection stands; `None` if it is to be closed at once. Its client comes back after a while, or is led to
+    /// another relay.
+    fn standing(&mut self, socket: &TcpStream, peer: SocketAddr) -> Option<Standing> {
+        let (left, address) = (self.end - i64::from(socket.as_raw_fd()), peer.ip().to_canonical());
+        if left <= DESCRIPTORS_FOR_OPERATORS {
+            let is_spare = left > 0 && address.is_loopback();
+            if !is_spare {
+                self.turned_away(&"the process may open no more files (ulimit -n)");
+            }
+            return is_spare.then_some(Standing::Spare);
+        }
+        if std::mem::take(&mut self.is_full) {
+            tracing::info!("connections are taken in again");
+        }
+        if is_proxy(&self.relay.trusted_proxies, address) {
+            return Some(Standing::Proxy);
+        }
+        let standing = self.relay.places.arrive(address);
+        if standing.is_none() {
+            self.relay.metrics.hit(Limit::Address);
+        }
+        standing
     }
 
     fn turned_away(&mut self, why: &dyn std::fmt::Display) {
-        self.metrics.connections_turned_away.increment(1);
+        self.relay.metrics.connections_turned_away.increment(1);
         if !std::mem::replace(&mut self.is_full, true) {
             tracing::error!("connections are turned away: {why}");
         }
     }
 }
 
-impl Listener for Door {
+impl Arrivals for Door {
     type Io = TcpStream;
-    type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+    async fn accept(&mut self) -> (TcpStream, Visitor) {
         loop {
             match self.listener.accept().await {
-                // Closed at once: its client comes back after a while, or is led to another relay.
-                Ok((socket, _)) if self.is_too_many(&socket) => {
-                    self.turned_away(&"the process may open no more files (ulimit -n)");
-                }
-                Ok((socket, peer)) => {
-                    if std::mem::take(&mut self.is_full) {
-                        tracing::info!("connections are taken in again");
+                Ok((socket, address)) => {
+                    if let Some(standing) = self.standing(&socket, address) {
+                        // Small messages are not held back to be sent with later ones. That an option cannot be set is
+                        // no reason to refuse a connection.
+                        let _ = socket.set_nodelay(true);
+                        return (socket, Visitor { address, standing });
                     }
-                    // Small messages are not held back to be sent with later ones. That an option cannot be set is no
-                    // reason to refuse a connection.
-                    let _ = socket.set_nodelay(true);
-                    return (socket, peer);
                 }
                 // It has gone while it waited.
                 Err(error)
@@ -83,28 +122,21 @@ impl Listener for Door {
             }
         }
     }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
 }
 
 /// Serves HTTP until `stop`. Then nobody is taken in any more, and each connection ends with the request that it is in.
-pub(crate) async fn serve<L: Listener<Addr = SocketAddr>>(mut listener: L, app: Router, stop: Arc<Notify>) {
+pub(crate) async fn serve(mut arrivals: impl Arrivals, app: Router, stop: Arc<Notify>) {
     let mut http = Builder::new();
     http.timer(TokioTimer::new());
     http.header_read_timeout(REQUEST_HEAD_WITHIN).max_buf_size(REQUEST_HEAD_BYTES_MAX);
     let (_serving, stopped) = watch::channel(());
     loop {
-        let (io, peer) = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (io, visitor) = tokio::select! {
+            accepted = arrivals.accept() => accepted,
             () = stop.notified() => return,
         };
         let app = TowerToHyperService::new(app.clone());
-        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-            request.extensions_mut().insert(ConnectInfo(peer));
-            app.call(request)
-        });
+        let service = service_fn(move |request| answer(&app, &visitor, request));
         let connection = http.serve_connection(TokioIo::new(io), service).with_upgrades();
         let mut stopped = stopped.clone();
         tokio::spawn(async move {
@@ -112,9 +144,100 @@ pub(crate) async fn serve<L: Listener<Addr = SocketAddr>>(mut listener: L, app: 
             tokio::select! {
                 // How it ends is its client's affair.
                 _ = connection.as_mut() => return,
-                _ = stopped.changed() => connection.as_mut().graceful_shutdown(),
+                _ = stopped.changed() => {}
+                () = sleep(REQUESTS_FOR) => {}
             }
-            let _ = connection.await;
+            connection.as_mut().graceful_shutdown();
+            let _ = timeout(LAST_ANSWER_WITHIN, connection).await;
         });
+    }
+}
+
+/// Tells those who answer a request where it comes from.
+fn answer(
+    app: &TowerToHyperService<Router>,
+    visitor: &Visitor,
+    mut request: hyper::Request<Incoming>,
+) -> impl Future<Output = Result<axum::response::Response, Infallible>> + Send + use<> {
+    request.extensions_mut().insert(ConnectInfo(visitor.address));
+    request.extensions_mut().insert(visitor.standing.clone());
+    let is_last = matches!(visitor.standing, Standing::Beyond { .. } | Standing::Spare);
+    let answered = app.call(request);
+    async move {
+        let mut response = answered.await?;
+        if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::Instant;
+
+    /// One connection, and no more.
+    struct One(Option<DuplexStream>);
+
+    impl Arrivals for One {
+        type Io = DuplexStream;
+
+        async fn accept(&mut self) -> (DuplexStream, Visitor) {
+            match self.0.take() {
+                Some(io) => (io, Visitor { address: ([127, 0, 0, 1], 7).into(), standing: Standing::Proxy }),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// A client of a relay whose only answer is a long one.
+    fn client() -> DuplexStream {
+        let (ours, theirs) = duplex(64 << 10);
+        let app = Router::new().route("/", get(async || "x".repeat(1 << 20)));
+        tokio::spawn(serve(One(Some(theirs)), app, Arc::default()));
+        ours
+    }
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: relay\r\n\r\n";
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_and_does_not_read_the_answers_is_ended_in_time() {
+        let (mut client, start) = (client(), Instant::now());
+        while client.write_all(REQUEST).await.is_ok() {}
+        let lasted = start.elapsed();
+        assert!(lasted >= REQUESTS_FOR && lasted <= REQUESTS_FOR + LAST_ANSWER_WITHIN, "{lasted:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_again_and_again_is_answered_whole_and_ended_in_time() {
+        let (mut client, start) = (client(), Instant::now());
+        let mut answers = 0;
+        while client.write_all(REQUEST).await.is_ok() {
+            let mut answer = Vec::new();
+            while !answer.ends_with(&[b'x'; 1 << 10]) || answer.len() <= 1 << 20 {
+                if client.read_buf(&mut answer).await.unwrap() == 0 {
+                    break;
+                }
+            }
+            if answer.is_empty() {
+                break;
+            }
+            assert!(answer.len() > 1 << 20, "{} bytes", answer.len());
+            answers += 1;
+            sleep(REQUEST_HEAD_WITHIN / 2).await;
+        }
+        assert!(answers >= 12, "{answers}");
+        assert!(start.elapsed() <= REQUESTS_FOR + REQUEST_HEAD_WITHIN, "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_answered_and_asks_nothing_more_is_ended_in_time() {
+        let (mut client, start) = (client(), Instant::now());
+        client.write_all(REQUEST).await.unwrap();
+        client.read_to_end(&mut Vec::new()).await.unwrap();
+        assert!(start.elapsed() <= REQUEST_HEAD_WITHIN * 2, "{:?}", start.elapsed());
     }
 }

@@ -3,6 +3,7 @@
 mod admin;
 #[cfg(any(test, feature = "ws-echo"))]
 mod echo;
+mod gate;
 mod refusal;
 mod ticket;
 
@@ -11,14 +12,15 @@ use crate::authority::{Authority, Pass};
 use crate::client_address::ClientAddress;
 use crate::connection::{configured, tidewell, yjs};
 use crate::connections::Full;
+use crate::places::Standing;
 use crate::relay::Relay;
 use crate::tickets::Ticket;
-use axum::Router;
 use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router, middleware};
 use refusal::Refusal;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -31,57 +33,70 @@ use tidewell_sync_core::protocol::{Access, SUBPROTOCOL};
 /// All routes.
 pub(crate) fn router(relay: Arc<Relay>, assets: Option<Assets>) -> Router {
     let files = assets.map(Arc::new);
-    let routes = Router::new();
-    #[cfg(any(test, feature = "ws-echo"))]
-    let routes = routes.route("/ws-echo", get(echo::echo));
-    routes
-        .route("/v1/sync", get(sync))
-        .route("/yjs/{*document}", get(yjs_sync))
+    let gate = middleware::from_fn_with_state(relay.clone(), gate::pass);
+    let routes = Router::new()
         .route("/v1/ticket/{*document}", post(ticket::issue).options(ticket::preflight))
         .route("/v1/revoke", post(admin::revoke))
         .route("/v1/kick", post(admin::kick))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(relay)
         .fallback(move |request: Request| file(files.clone(), request))
+        .layer(gate);
+    #[cfg(any(test, feature = "ws-echo"))]
+    let routes = routes.route("/ws-echo", get(echo::echo));
+    routes.route("/v1/sync", get(sync)).route("/yjs/{*document}", get(yjs_sync)).with_state(relay)
 }
 
 /// A foreign page is refused after the upgrade, in words: browsers hide the status of a failed one.
 async fn sync(
     State(relay): State<Arc<Relay>>,
     ClientAddress(address): ClientAddress,
+    Extension(standing): Extension<Standing>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     tracing::debug!(%address, "a client connects");
     let upgrade = configured(upgrade, FRAME_BYTES_MAX).protocols([SUBPROTOCOL]);
     if !relay.origins.allow(origin(&headers)) {
-        return upgrade.on_upgrade(|socket| tidewell::refuse(socket, relay, Code::OriginForbidden));
+        return tell(upgrade, standing, |socket| tidewell::refuse(socket, relay, Code::OriginForbidden));
     }
     if upgrade.selected_protocol().is_none() {
-        return upgrade.on_upgrade(|socket| tidewell::refuse(socket, relay, Code::UnsupportedVersion));
+        return tell(upgrade, standing, |socket| tidewell::refuse(socket, relay, Code::UnsupportedVersion));
     }
-    let registered = match relay.connections.enter(address) {
+    let registered = match relay.enter(&standing, address) {
         Ok(registered) => registered,
-        Err(full) => return send_away(upgrade, relay, full, tidewell::send_away),
+        Err(full) => return send_away(upgrade, standing, relay, full, tidewell::send_away),
     };
     // A task of its own: axum's has a second place for everything that this one keeps.
     upgrade.on_upgrade(async |socket| drop(tokio::spawn(tidewell::serve(socket, relay, registered))))
 }
 
+/// Tells a client something and ends; the connection has its place until then.
+fn tell<F: Future<Output = ()> + Send + 'static>(
+    upgrade: WebSocketUpgrade,
+    standing: Standing,
+    tell: impl FnOnce(WebSocket) -> F + Send + 'static,
+) -> Response {
+    upgrade.on_upgrade(async move |socket| {
+        tell(socket).await;
+        drop(standing);
+    })
+}
+
 /// Tells a client when to come back, in words if not too many are told so.
 fn send_away<F: Future<Output = ()> + Send + 'static>(
     upgrade: WebSocketUpgrade,
+    standing: Standing,
     relay: Arc<Relay>,
     full: Full,
-    tell: impl FnOnce(WebSocket, Arc<Relay>, u64) -> F + Send + 'static,
+    how: impl FnOnce(WebSocket, Arc<Relay>, u64) -> F + Send + 'static,
 ) -> Response {
     let after_ms = full.after_ms;
     full.counted(&relay.metrics);
     match relay.told.clone().try_acquire_owned() {
-        Ok(permit) => upgrade.on_upgrade(async move |socket| {
-            tell(socket, relay, after_ms).await;
+        Ok(permit) => tell(upgrade, standing, async move |socket| {
+            how(socket, relay, after_ms).await;
             drop(permit);
         }),
         Err(_) => {
@@ -101,6 +116,7 @@ async fn yjs_sync(
     Path(document): Path<String>,
     Query(query): Query<StockQuery>,
     ClientAddress(address): ClientAddress,
+    Extension(standing): Extension<Standing>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
@@ -108,13 +124,13 @@ async fn yjs_sync(
     // Stock clients know no fragments: a frame is a message.
     let upgrade = configured(upgrade, MESSAGE_BYTES_MAX);
     if !relay.origins.allow(origin(&headers)) {
-        return upgrade.on_upgrade(|socket| yjs::refuse(socket, relay, Code::OriginForbidden));
+        return tell(upgrade, standing, |socket| yjs::refuse(socket, relay, Code::OriginForbidden));
     }
     // First: a ticket that is shown is used up.
-    let registered = match relay.connections.enter(address) {
+    let registered = match relay.enter(&standing, address) {
         Ok(registered) => registered,
         Err(full) => {
-            return send_away(upgrade, relay, full, |socket, relay, _| {
+            return send_away(upgrade, standing, relay, full, |socket, relay, _| {
                 yjs::refuse(socket, relay, Code::Overloaded)
             });
         }
@@ -122,7 +138,7 @@ async fn yjs_sync(
     match yjs_ticket(&relay, &document, query.ticket.as_deref()) {
         Ok(ticket) => upgrade
             .on_upgrade(async |socket| drop(tokio::spawn(yjs::serve(socket, relay, ticket, registered)))),
-        Err(code) => upgrade.on_upgrade(move |socket| yjs::refuse(socket, relay, code)),
+        Err(code) => tell(upgrade, standing, move |socket| yjs::refuse(socket, relay, code)),
     }
 }
 

@@ -26,6 +26,7 @@ mod metrics;
 mod options;
 mod origin;
 mod pace;
+mod places;
 mod quarantine;
 mod quotas;
 mod relay;

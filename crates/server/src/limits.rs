@@ -43,8 +43,22 @@ pub(crate) const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes of a request's head: a token, a ticket and a name fit several times.
 pub(crate) const REQUEST_HEAD_BYTES_MAX: usize = 64 << 10;
 
+/// A connection takes requests for so long. Whoever does not read its answers has it no longer than that …
+pub(crate) const REQUESTS_FOR: Duration = Duration::from_secs(60);
+
+/// … and the last of them may take so long: a file of the page, over a slow line.
+pub(crate) const LAST_ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// HTTP requests of one address in a second (`--requests-per-second`), of a network of 64 bits in IPv6: with a token that is
+/// to be checked each takes about 100 µs. After a pause [`RATE_BURST`] as many, which lets a school of
+/// [`CONNECTIONS_PER_ADDRESS`] ask for a ticket each at once, for which pages of another origin ask twice.
+pub(crate) const REQUESTS_PER_SECOND: u64 = 400;
+
 /// Descriptors that connections leave to the relay itself: the store's readers, materializers, files of the page.
 pub(crate) const DESCRIPTORS_KEPT: i64 = 32;
+
+/// Descriptors that are left to operators on this machine besides, who ask what is the matter when there are no others.
+pub(crate) const DESCRIPTORS_FOR_OPERATORS: i64 = 4;
 
 /// Where the system has no more descriptors, one is asked for again after this.
 pub(crate) const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(250);
@@ -218,6 +232,9 @@ pub(crate) const FULL_RETURN_MAX: Duration = Duration::from_secs(30);
 /// a failed upgrade, but a flood is refused with that.
 pub(crate) const TOLD_AT_ONCE_MAX: usize = 256;
 
+/// Connections of one address at a time that are told that there are too many; more are closed without a word.
+pub(crate) const TOLD_PER_ADDRESS_MAX: usize = 256;
+
 /// Open files that are no connections: the store, its readers, materializers, requests of operators, those who are told to
 /// come back.
 pub(crate) const FILES_RESERVED: u64 = 512;
@@ -229,7 +246,7 @@ pub(crate) const CONNECTIONS_MAX: usize = 1 << 20;
 /// takes one for each document.
 pub(crate) const CONNECTIONS_PER_SUBJECT: u32 = 500;
 
-/// Connections of one address, of a network of 64 bits in IPv6 (`--connections-per-address`): a school behind one address
+/// Connections of one address, of a network of 64 bits in IPv6 (`--connections-per-address`), whatever they are: a school behind one address
 /// has about as many.
 pub(crate) const CONNECTIONS_PER_ADDRESS: u32 = 2_000;
 

@@ -26,6 +26,7 @@ limits! {
     Subject = "connections_per_subject",
     Joins = "joins",
     Loads = "loads",
+    Requests = "requests_per_second",
     Updates = "updates_per_second",
     Bytes = "bytes_per_second",
     Presence = "presence_per_second",

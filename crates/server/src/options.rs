@@ -100,6 +100,10 @@ pub struct ServeOptions {
     /// all, as many as there may be, if it is left out.
     #[arg(long, value_name = "N", value_parser = at_least_one())]
     pub connections_per_address: Option<u32>,
+    /// How many HTTP requests one address, or network of 64 bits in IPv6, may make in a second; after a pause ten times as
+    /// many. 400, and on loopback any number, if it is left out; operators' on loopback are not counted.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub requests_per_second: Option<u64>,
     /// How many connections may be on their way in, and how many documents may be loaded for them or wait for it.
     #[arg(long, value_name = "N", default_value_t = JOINS_MAX, value_parser = at_least_one())]
     pub joins_max: u32,

@@ -3,7 +3,11 @@
 //! A bucket is one instant: when it will be full of tokens again, were it a queue. Whoever takes more than is there makes
 //! it later than now, and waits until then. What was taken is never taken back, so nothing is lost.
 
+use crate::client_address::network;
 use crate::limits::PAUSE_MAX;
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use std::net::IpAddr;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -20,6 +24,46 @@ pub(crate) struct Rate {
 pub(crate) struct Bucket {
     /// When everything that was taken is earned; `None` when nothing ever was taken.
     earned_at: Option<Instant>,
+}
+
+/// How fast each address asks.
+#[derive(Debug)]
+pub(crate) struct AddressPace {
+    rate: Rate,
+    /// Loopback addresses too, where a proxy may speak for everybody.
+    has_loopback: bool,
+    buckets: Mutex<FxHashMap<IpAddr, Bucket>>,
+}
+
+impl AddressPace {
+    pub(crate) fn new(rate: Rate, has_loopback: bool) -> Self {
+        AddressPace { rate, has_loopback, buckets: Mutex::default() }
+    }
+
+    /// Takes one request of an address, or answers when it may ask again.
+    pub(crate) fn take(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
+        if address.is_loopback() && !self.has_loopback {
+            return Ok(());
+        }
+        let mut buckets = self.buckets.lock();
+        let bucket = buckets.entry(network(address)).or_default();
+        match bucket.free_at(now) {
+            Some(at) => Err(at - now),
+            None => {
+                bucket.take(self.rate, 1, now);
+                Ok(())
+            }
+        }
+    }
+
+    /// Forgets those who have paused.
+    pub(crate) fn sweep(&self, now: Instant) {
+        let mut buckets = self.buckets.lock();
+        buckets.retain(|_, bucket| !bucket.is_full(self.rate, now));
+        if buckets.len() < buckets.capacity() / 4 {
+            buckets.shrink_to_fit();
+        }
+    }
 }
 
 /// The rates of a connection.
@@ -57,6 +101,11 @@ impl Bucket {
         self.earned_at = Some(earned_at.min(now + rate.pause_max));
     }
 
+    /// True when it is as if nothing had ever been taken.
+    fn is_full(&self, rate: Rate, now: Instant) -> bool {
+        self.earned_at.is_none_or(|at| at + rate.burst <= now)
+    }
+
     /// When there are tokens again, if there are none now.
     pub(crate) fn free_at(&self, now: Instant) -> Option<Instant> {
         self.earned_at.filter(|at| *at > now)
@@ -91,5 +140,24 @@ mod tests {
         bucket.take(rate, usize::MAX, start);
         bucket.take(rate, 1_000, start);
         assert_eq!(bucket.free_at(start), Some(start + PAUSE_MAX));
+    }
+
+    #[test]
+    fn an_address_that_asks_too_often_is_told_when_to_ask_again_and_no_other() {
+        let (pace, start) = (AddressPace::new(Rate::new(10, RATE), false), Instant::now());
+        let client = |text: &str| -> IpAddr { text.parse().unwrap() };
+        let asks = |text: &str, now| pace.take(client(text), now);
+        (0..21).for_each(|_| asks("2001:db8::1", start).unwrap());
+        let wait = asks("2001:db8::2", start).unwrap_err();
+        assert!(wait.abs_diff(Duration::from_millis(100)) < Duration::from_micros(1), "{wait:?}");
+        assert_eq!(asks("2001:db8:0:1::1", start), Ok(()), "another network");
+        (0..100).for_each(|_| asks("127.0.0.1", start).unwrap());
+        assert_eq!(asks("2001:db8::1", start + wait), Ok(()));
+        assert!(asks("2001:db8::1", start + wait).is_err());
+        // Who has paused is as one who never was there.
+        pace.sweep(start + RATE);
+        assert_eq!(pace.buckets.lock().len(), 1);
+        pace.sweep(start + 2 * RATE);
+        assert_eq!(pace.buckets.lock().len(), 0);
     }
 }

@@ -2,14 +2,16 @@
 
 use crate::authority::Authority;
 use crate::client_address::Network;
-use crate::connections::Connections;
+use crate::connections::{Connections, Full, Registered};
 use crate::metrics::Metrics;
 use crate::origin::Origins;
-use crate::pace::Rates;
+use crate::pace::{AddressPace, Rates};
+use crate::places::{Places, Standing};
 use crate::rooms::Rooms;
 use crate::store::Readers;
 use crate::tickets::Tickets;
 use crate::writer::WriterQueue;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Semaphore;
@@ -19,6 +21,7 @@ pub(crate) struct Relay {
     pub(crate) rooms: Rooms,
     pub(crate) readers: Readers,
     pub(crate) writer: Arc<WriterQueue>,
+    pub(crate) places: Places,
     pub(crate) connections: Connections,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) origins: Origins,
@@ -30,6 +33,8 @@ pub(crate) struct Relay {
     pub(crate) told: Arc<Semaphore>,
     /// Bytes of memory that the relay may take; `None` where the system does not tell what there is.
     pub(crate) memory_max: Option<u64>,
+    /// How fast an address may ask.
+    pub(crate) requests: AddressPace,
     /// How fast a connection may go.
     pub(crate) rates: Rates,
     /// The name of the store's history.
@@ -38,6 +43,11 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
+    /// Enters the WebSocket of a client, which has not joined yet.
+    pub(crate) fn enter(&self, standing: &Standing, client: IpAddr) -> Result<Registered, Full> {
+        self.connections.enter(self.places.of(standing, client)?)
+    }
+
     /// True when new clients are welcome.
     pub(crate) fn is_ready(&self) -> bool {
         !self.is_draining.load(Ordering::Relaxed) && !self.writer.is_failing()

@@ -10,14 +10,16 @@ use crate::http::router;
 use crate::limits::{
     CHECKPOINT_EVERY, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS, DRAIN_CLOSE, DRAIN_FLUSH, DRAIN_LAST_FLUSH,
     DRAIN_WITHIN, FILES_RESERVED, KEYS_READ_EVERY, MEMORY_EVERY, PRESENCE_BURST, PRUNE_EVERY, RATE_BURST,
-    READERS_MAX, REFRESH_BURST, REFRESHES_PER_SECOND, SWEEP_EVERY, TOLD_AT_ONCE_MAX, WAL_PAGES_MAX,
+    READERS_MAX, REFRESH_BURST, REFRESHES_PER_SECOND, REQUESTS_PER_SECOND, SWEEP_EVERY, TOLD_AT_ONCE_MAX,
+    WAL_PAGES_MAX,
 };
 use crate::materializer::{Pool, Program};
 use crate::memory::{self, Pressure};
 use crate::metrics::{Limit, Metrics};
 use crate::options::ServeOptions;
 use crate::origin::{InvalidOrigin, Origins};
-use crate::pace::{Rate, Rates};
+use crate::pace::{AddressPace, Rate, Rates};
+use crate::places::{PlaceLimits, Places};
 use crate::quotas::Quotas;
 use crate::relay::Relay;
 use crate::rooms::Rooms;
@@ -169,8 +171,14 @@ impl Prepared {
             |count| store.sizes(count),
         )
         .map_err(StartError::Sizes)?;
-        let joins_max = usize::try_from(options.joins_max).unwrap_or(usize::MAX);
-        let rooms = Rooms::new(readers.clone(), writer.clone(), quotas, joins_max, lineage, metrics.clone());
+        let rooms = Rooms::new(
+            readers.clone(),
+            writer.clone(),
+            quotas,
+            size(options.joins_max),
+            lineage,
+            metrics.clone(),
+        );
         let pool = Pool::new(Program::new(options.materializer.as_deref()), metrics.clone());
         let compactor =
             Compactor::new(pool, readers.clone(), writer.clone(), metrics.clone(), options.history);
@@ -180,12 +188,17 @@ impl Prepared {
             rooms,
             readers,
             writer,
+            places: Places::new(place_limits(options)),
             connections,
             metrics,
             origins,
             trusted_proxies: options.trusted_proxy.clone(),
             authority,
             tickets,
+            requests: AddressPace::new(
+                Rate::new(options.requests_per_second.unwrap_or(REQUESTS_PER_SECOND), RATE_BURST),
+                options.requests_per_second.is_some(),
+            ),
             rates: rates(options),
             memory_max: memory_max(options),
             told: Arc::new(Semaphore::new(TOLD_AT_ONCE_MAX)),
@@ -220,7 +233,7 @@ impl Prepared {
         let (writer, writer_ended) = start_writer(directory, store, &relay).map_err(StartError::Thread)?;
         let housekeeping =
             tokio::spawn(keep_house(relay.clone(), certificate.clone(), compactor, checkpointer));
-        let door = Door::new(listener, relay.metrics.clone());
+        let door = Door::new(listener, relay.clone());
         let stop_accepting = Arc::new(Notify::new());
         let app = router(relay.clone(), assets);
         let mut serving = match certificate {
@@ -250,22 +263,30 @@ impl Prepared {
 }
 
 /// Each connection is an open file.
-fn connection_limits(options: &ServeOptions) -> ConnectionLimits {
-    let size = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+fn place_limits(options: &ServeOptions) -> PlaceLimits {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let by_files = files.map_or(CONNECTIONS_MAX, |files| {
         usize::try_from(files.saturating_sub(FILES_RESERVED).max(files / 2)).unwrap_or(usize::MAX)
     });
-    ConnectionLimits {
+    PlaceLimits {
         total: options.connections_max.map_or(by_files.min(CONNECTIONS_MAX), size),
-        per_subject: size(options.connections_per_subject),
         per_address: size(options.connections_per_address.unwrap_or(CONNECTIONS_PER_ADDRESS)),
         per_loopback: options.connections_per_address.map_or(usize::MAX, size),
+    }
+}
+
+fn connection_limits(options: &ServeOptions) -> ConnectionLimits {
+    ConnectionLimits {
+        per_subject: size(options.connections_per_subject),
         joins: size(options.joins_max),
         // The other half is for rooms and for what is not counted.
         held_bytes: memory_max(options)
             .map_or(usize::MAX, |max| usize::try_from(max / 2).unwrap_or(usize::MAX)),
     }
+}
+
+fn size(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 fn memory_max(options: &ServeOptions) -> Option<u64> {
@@ -343,6 +364,7 @@ async fn keep_house(
                     tokio::spawn(compactor.clone().compact(room));
                 }
                 relay.rooms.sweep(now, pressure);
+                relay.requests.sweep(now.into());
                 relay.metrics.upkeep();
             }
             _ = memory.tick() => {
@@ -402,6 +424,7 @@ fn relieve(relay: &Relay) -> Pressure {
 mod tests {
     use super::*;
     use crate::options::{Command, CommandLine};
+    use crate::places::Standing;
     use clap::Parser;
 
     #[tokio::test(start_paused = true)]
@@ -411,7 +434,7 @@ mod tests {
         let Command::Serve(options) = CommandLine::parse_from(arguments).command else { panic!() };
         let relay = Prepared::new(&options).unwrap().relay;
         relay.writer.admitted(1);
-        let _stays = relay.connections.enter([127, 0, 0, 1].into()).unwrap();
+        let _stays = relay.enter(&Standing::Proxy, [127, 0, 0, 1].into()).unwrap();
         let began = tokio::time::Instant::now();
         drain(&relay, &Notify::new()).await;
         assert!(began.elapsed() >= DRAIN_FLUSH + DRAIN_CLOSE + DRAIN_LAST_FLUSH, "{:?}", began.elapsed());

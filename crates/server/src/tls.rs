@@ -1,9 +1,8 @@
 //! TLS: the certificate of now, and a listener that answers with it.
 
-use crate::door::Door;
+use crate::door::{Arrivals, Door, Visitor};
 use crate::limits::{CERTIFICATE_FILE_BYTES_MAX, TLS_HANDSHAKE_WITHIN, TLS_HANDSHAKES_MAX};
 use crate::metrics::Metrics;
-use axum::serve::Listener;
 use parking_lot::{Mutex, RwLock};
 use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
@@ -11,7 +10,6 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
@@ -159,7 +157,7 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, CertificateError> {
 pub(crate) struct TlsDoor {
     door: Door,
     certificate: Arc<Certificate>,
-    handshakes: JoinSet<Option<(TlsStream<TcpStream>, SocketAddr)>>,
+    handshakes: JoinSet<Option<(TlsStream<TcpStream>, Visitor)>>,
 }
 
 impl TlsDoor {
@@ -168,11 +166,10 @@ impl TlsDoor {
     }
 }
 
-impl Listener for TlsDoor {
+impl Arrivals for TlsDoor {
     type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
+    async fn accept(&mut self) -> (Self::Io, Visitor) {
         loop {
             tokio::select! {
                 Some(done) = self.handshakes.join_next() => {
@@ -180,15 +177,11 @@ impl Listener for TlsDoor {
                         return connection;
                     }
                 }
-                (socket, peer) = self.door.accept(), if self.handshakes.len() < TLS_HANDSHAKES_MAX => {
-                    self.handshakes.spawn(shake_hands(self.certificate.clone(), socket, peer));
+                (socket, visitor) = self.door.accept(), if self.handshakes.len() < TLS_HANDSHAKES_MAX => {
+                    self.handshakes.spawn(shake_hands(self.certificate.clone(), socket, visitor));
                 }
             }
         }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.door.local_addr()
     }
 }
 
@@ -196,14 +189,14 @@ impl Listener for TlsDoor {
 async fn shake_hands(
     certificate: Arc<Certificate>,
     socket: TcpStream,
-    peer: SocketAddr,
-) -> Option<(TlsStream<TcpStream>, SocketAddr)> {
+    visitor: Visitor,
+) -> Option<(TlsStream<TcpStream>, Visitor)> {
     let shaken = timeout(TLS_HANDSHAKE_WITHIN, certificate.acceptor().accept(socket)).await;
     match shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-        Ok(stream) => Some((stream, peer)),
+        Ok(stream) => Some((stream, visitor)),
         Err(error) => {
             certificate.metrics.handshakes_failed.increment(1);
-            tracing::debug!(%peer, %error, "a TLS handshake failed");
+            tracing::debug!(peer = %visitor.address, %error, "a TLS handshake failed");
             None
         }
     }

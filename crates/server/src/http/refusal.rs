@@ -12,18 +12,25 @@ use tidewell_sync_core::code::Code;
 pub(super) struct Refusal {
     code: Code,
     message: Cow<'static, str>,
-    /// When to ask again, if that is known.
-    after_ms: Option<u64>,
+    /// The status of those who shall ask again, and when.
+    again: Option<(StatusCode, u64)>,
 }
 
 impl Refusal {
     pub(super) fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Refusal { code, message: message.into(), after_ms: None }
+        Refusal { code, message: message.into(), again: None }
     }
 
     /// The relay has too much to do.
     pub(super) fn overloaded(after_ms: u64) -> Self {
-        Refusal { after_ms: Some(after_ms), ..Code::Overloaded.into() }
+        Refusal { again: Some((StatusCode::SERVICE_UNAVAILABLE, after_ms)), ..Code::Overloaded.into() }
+    }
+
+    /// This one asks too often.
+    pub(super) fn too_often(after_ms: u64) -> Self {
+        let message = "requests come too fast from this address";
+        let again = Some((StatusCode::TOO_MANY_REQUESTS, after_ms));
+        Refusal { again, ..Refusal::new(Code::Overloaded, message) }
     }
 
     pub(super) fn code(&self) -> Code {
@@ -45,18 +52,23 @@ impl From<InvalidToken> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let status = match self.code {
-            Code::InvalidToken | Code::TokenExpired | Code::TokenRevoked => StatusCode::UNAUTHORIZED,
-            Code::Forbidden | Code::OriginForbidden => StatusCode::FORBIDDEN,
-            code if code.is_transient() => StatusCode::SERVICE_UNAVAILABLE,
+        let status = match (self.again, self.code) {
+            (Some((status, _)), _) => status,
+            (None, Code::InvalidToken | Code::TokenExpired | Code::TokenRevoked) => StatusCode::UNAUTHORIZED,
+            (None, Code::Forbidden | Code::OriginForbidden) => StatusCode::FORBIDDEN,
+            (None, code) if code.is_transient() => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_REQUEST,
         };
-        let body = Json(serde_json::json!({ "code": self.code.name(), "message": self.message }));
+        let mut body = serde_json::json!({ "code": self.code.name(), "message": self.message });
         if status == StatusCode::UNAUTHORIZED {
             let scheme: [(HeaderName, &str); 1] = [(header::WWW_AUTHENTICATE, "Bearer")];
-            return (status, scheme, body).into_response();
+            return (status, scheme, Json(body)).into_response();
         }
-        let retry_after = self.after_ms.map(|ms| [(header::RETRY_AFTER, ms.div_ceil(1000).to_string())]);
-        (status, retry_after.map(AppendHeaders), body).into_response()
+        // Pages of other origins see the body, and not the header.
+        let retry_after = self.again.map(|(_, after_ms)| {
+            body["after_ms"] = after_ms.into();
+            [(header::RETRY_AFTER, after_ms.div_ceil(1000).to_string())]
+        });
+        (status, retry_after.map(AppendHeaders), Json(body)).into_response()
     }
 }

@@ -65,7 +65,7 @@ pub(super) async fn preflight(State(relay): State<Arc<Relay>>, headers: HeaderMa
 }
 
 /// Lets a page of an allowed origin read the answer. Cookies play no part, and others' pages read nothing.
-fn readable_by_page(relay: &Relay, headers: &HeaderMap, mut response: Response) -> Response {
+pub(super) fn readable_by_page(relay: &Relay, headers: &HeaderMap, mut response: Response) -> Response {
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("origin"));
     if let Some(origin) = headers.get(header::ORIGIN)
         && relay.origins.allow(origin.to_str().ok().or(Some("")))

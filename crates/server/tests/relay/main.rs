@@ -18,6 +18,7 @@ mod memory;
 mod process;
 mod quotas;
 mod refusals;
+mod requests;
 mod rooms;
 mod start;
 mod stock;
