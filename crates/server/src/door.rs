@@ -6,6 +6,7 @@ use crate::limits::{
     ACCEPT_AGAIN_AFTER, DESCRIPTORS_FOR_OPERATORS, DESCRIPTORS_KEPT, LAST_ANSWER_WITHIN,
     REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_WITHIN, REQUESTS_FOR,
 };
+use crate::meter::{Meter, Metered};
 use crate::metrics::Limit;
 use crate::places::Standing;
 use crate::relay::Relay;
@@ -44,6 +45,13 @@ pub(crate) trait Arrivals: Send + 'static {
 pub(crate) struct Visitor {
     pub(crate) address: SocketAddr,
     pub(crate) standing: Standing,
+}
+
+/// What those who answer a request know of the connection that it came on.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrived {
+    pub(crate) standing: Standing,
+    pub(crate) meter: Meter,
 }
 
 /// A listener that keeps some descriptors free: without them no document could be read any more, and those who are here
@@ -136,7 +144,9 @@ pub(crate) async fn serve(mut arrivals: impl Arrivals, app: Router, stop: Arc<No
             () = stop.notified() => return,
         };
         let app = TowerToHyperService::new(app.clone());
-        let service = service_fn(move |request| answer(&app, &visitor, request));
+        let (io, meter) = Metered::new(io);
+        let arrived = Arrived { standing: visitor.standing, meter };
+        let service = service_fn(move |request| answer(&app, visitor.address, &arrived, request));
         let connection = http.serve_connection(TokioIo::new(io), service).with_upgrades();
         let mut stopped = stopped.clone();
         tokio::spawn(async move {
@@ -156,12 +166,13 @@ pub(crate) async fn serve(mut arrivals: impl Arrivals, app: Router, stop: Arc<No
 /// Tells those who answer a request where it comes from.
 fn answer(
     app: &TowerToHyperService<Router>,
-    visitor: &Visitor,
+    address: SocketAddr,
+    arrived: &Arrived,
     mut request: hyper::Request<Incoming>,
 ) -> impl Future<Output = Result<axum::response::Response, Infallible>> + Send + use<> {
-    request.extensions_mut().insert(ConnectInfo(visitor.address));
-    request.extensions_mut().insert(visitor.standing.clone());
-    let is_last = matches!(visitor.standing, Standing::Beyond { .. } | Standing::Spare);
+    request.extensions_mut().insert(ConnectInfo(address));
+    request.extensions_mut().insert(arrived.clone());
+    let is_last = matches!(arrived.standing, Standing::Beyond { .. } | Standing::Spare);
     let answered = app.call(request);
     async move {
         let mut response = answered.await?;

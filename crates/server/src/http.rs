@@ -12,6 +12,7 @@ use crate::authority::{Authority, Pass};
 use crate::client_address::ClientAddress;
 use crate::connection::{configured, tidewell, yjs};
 use crate::connections::Full;
+use crate::door::Arrived;
 use crate::places::Standing;
 use crate::relay::Relay;
 use crate::tickets::Ticket;
@@ -52,7 +53,7 @@ pub(crate) fn router(relay: Arc<Relay>, assets: Option<Assets>) -> Router {
 async fn sync(
     State(relay): State<Arc<Relay>>,
     ClientAddress(address): ClientAddress,
-    Extension(standing): Extension<Standing>,
+    Extension(Arrived { standing, meter }): Extension<Arrived>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
@@ -69,7 +70,7 @@ async fn sync(
         Err(full) => return send_away(upgrade, standing, relay, full, tidewell::send_away),
     };
     // A task of its own: axum's has a second place for everything that this one keeps.
-    upgrade.on_upgrade(async |socket| drop(tokio::spawn(tidewell::serve(socket, relay, registered))))
+    upgrade.on_upgrade(async |socket| drop(tokio::spawn(tidewell::serve(socket, meter, relay, registered))))
 }
 
 /// Tells a client something and ends; the connection has its place until then.
@@ -116,7 +117,7 @@ async fn yjs_sync(
     Path(document): Path<String>,
     Query(query): Query<StockQuery>,
     ClientAddress(address): ClientAddress,
-    Extension(standing): Extension<Standing>,
+    Extension(Arrived { standing, meter }): Extension<Arrived>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
@@ -136,8 +137,9 @@ async fn yjs_sync(
         }
     };
     match yjs_ticket(&relay, &document, query.ticket.as_deref()) {
-        Ok(ticket) => upgrade
-            .on_upgrade(async |socket| drop(tokio::spawn(yjs::serve(socket, relay, ticket, registered)))),
+        Ok(ticket) => upgrade.on_upgrade(async |socket| {
+            drop(tokio::spawn(yjs::serve(socket, meter, relay, ticket, registered)))
+        }),
         Err(code) => tell(upgrade, standing, move |socket| yjs::refuse(socket, relay, code)),
     }
 }

@@ -22,6 +22,7 @@ mod http;
 mod limits;
 mod materializer;
 mod memory;
+mod meter;
 mod metrics;
 mod options;
 mod origin;

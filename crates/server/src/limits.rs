@@ -307,6 +307,9 @@ pub(crate) const MEMORY_EVERY: Duration = Duration::from_millis(100);
 /// Who makes the relay keep less is not sent away for it.
 pub(crate) const SHED_BYTES_MIN: usize = 64 << 10;
 
+/// A connection looks again when half a message has grown by so much. As in [`SHED_BYTES_MIN`], less does not matter.
+pub(crate) const HALF_MESSAGE_STEP_BYTES: usize = SHED_BYTES_MIN;
+
 /// Tickets of one subject that nobody has used yet: a page may have as many documents open, and asks for all at once.
 pub(crate) const TICKETS_PER_SUBJECT: usize = 256;
 

@@ -5,8 +5,10 @@
 
 use super::End;
 use crate::limits::{
-    CLOSE_WITHIN, FRAMES_AT_ONCE_BYTES, FRAMES_AT_ONCE_MAX, PING_AFTER, SENT_FRAME_BYTES_MAX, SILENCE_MAX,
+    CLOSE_WITHIN, FRAMES_AT_ONCE_BYTES, FRAMES_AT_ONCE_MAX, HALF_MESSAGE_STEP_BYTES, PING_AFTER,
+    SENT_FRAME_BYTES_MAX, SILENCE_MAX,
 };
+use crate::meter::Meter;
 use crate::metrics::Metrics;
 use crate::wake::Wake;
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
@@ -27,7 +29,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub(super) enum Event {
     /// Frames came, in this order.
     Frames(Vec<Frame>),
-    /// Rooms have something to collect, or the relay wants to be heard, and nothing is on its way out.
+    /// Rooms have something to collect, or the relay wants to be heard, and nothing is on its way out. Or half a message
+    /// has grown.
     Free,
     /// The connection ends.
     End(End),
@@ -58,6 +61,9 @@ enum Outgoing {
     Stock(YMessage),
 }
 
+/// Bytes before the payload of a client's ping, pong or close: two, and the mask.
+const CONTROL_HEAD_BYTES: usize = 6;
+
 pub(super) struct Socket {
     socket: WebSocket,
     outgoing: VecDeque<Outgoing>,
@@ -76,12 +82,17 @@ pub(super) struct Socket {
     end: Option<End>,
     /// The peer broke the rules of WebSockets, for which this is the close code.
     violation: Option<u16>,
+    meter: Meter,
+    /// What the meter said when the last message was whole, and what came since that is no part of one.
+    whole_at: usize,
+    /// The connection knows that half a message has so many bytes.
+    known_half_bytes: usize,
     metrics: Arc<Metrics>,
 }
 
 impl Socket {
-    pub(super) fn new(socket: WebSocket, metrics: Arc<Metrics>) -> Self {
-        let now = Instant::now();
+    pub(super) fn new(socket: WebSocket, meter: Meter, metrics: Arc<Metrics>) -> Self {
+        let (now, whole_at) = (Instant::now(), meter.bytes());
         Socket {
             socket,
             outgoing: VecDeque::new(),
@@ -94,6 +105,9 @@ impl Socket {
             deadline: None,
             end: None,
             violation: None,
+            meter,
+            whole_at,
+            known_half_bytes: 0,
             metrics,
         }
     }
@@ -138,6 +152,12 @@ impl Socket {
         self.outgoing.iter().map(bytes).sum()
     }
 
+    /// Bytes that have come of a message that is not whole, about: the buffers below begin with others, and a frame's head
+    /// counts too.
+    pub(super) fn half_bytes(&self) -> usize {
+        self.meter.bytes().saturating_sub(self.whole_at)
+    }
+
     /// True when everything has been handed to the system.
     pub(super) fn is_flushed(&self) -> bool {
         self.is_flushed
@@ -164,6 +184,10 @@ impl Socket {
             self.heard();
         } else if let Poll::Ready(event) = self.poll_read(context) {
             return Poll::Ready(event);
+        }
+        if self.half_bytes() >= self.known_half_bytes + HALF_MESSAGE_STEP_BYTES {
+            self.known_half_bytes = self.half_bytes();
+            return Poll::Ready(Event::Free);
         }
         if wake.take_nudge() || (self.is_flushed && (intent.has_more || wake.is_marked())) {
             return Poll::Ready(Event::Free);
@@ -239,7 +263,9 @@ impl Socket {
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok(Message::Binary(frame)))) => Frame::Binary(frame),
                 Poll::Ready(Some(Ok(Message::Text(_)))) => Frame::Text,
-                Poll::Ready(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {
+                Poll::Ready(Some(Ok(Message::Ping(bytes) | Message::Pong(bytes)))) => {
+                    let frame_bytes = bytes.len() + CONTROL_HEAD_BYTES;
+                    self.whole_at = self.meter.bytes().min(self.whole_at + frame_bytes);
                     self.heard();
                     continue;
                 }
@@ -253,6 +279,8 @@ impl Socket {
                     break;
                 }
             };
+            self.whole_at = self.meter.bytes();
+            self.known_half_bytes = 0;
             if let Frame::Binary(frame) = &frame {
                 bytes += frame.len();
             }

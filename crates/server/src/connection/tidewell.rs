@@ -7,6 +7,7 @@ use crate::authority::Pass;
 use crate::catch_up::{CatchUp, catch_up};
 use crate::connections::Registered;
 use crate::limits::{HELLO_WITHIN, OUTGOING_BYTES_MAX, REPLIES_BYTES_MAX, SENT_FRAME_BYTES_MAX};
+use crate::meter::Meter;
 use crate::relay::Relay;
 use crate::room_handle::{JoinError, RoomHandle};
 use crate::wake::Wake;
@@ -84,11 +85,11 @@ enum Channel {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>, registered: Registered) {
+pub(crate) async fn serve(socket: WebSocket, meter: Meter, relay: Arc<Relay>, registered: Registered) {
     let wake = registered.wake().clone();
     let gauge = relay.metrics.connections_tidewell.clone();
     gauge.increment(1);
-    let mut socket = Socket::new(socket, relay.metrics.clone());
+    let mut socket = Socket::new(socket, meter, relay.metrics.clone());
     socket.set_deadline(Some((HELLO_WITHIN, Code::Timeout)));
     let mut connection = Box::new(Connection {
         relay,
@@ -143,7 +144,8 @@ impl Connection {
     /// What is kept for this client alone.
     fn held_bytes(&self) -> usize {
         let parts: usize = self.catch_ups.iter().map(|catch_up| catch_up.bytes_left).sum();
-        self.out.len() + self.reassembly.bytes() + self.socket.waiting_bytes() + parts
+        let halves = self.reassembly.bytes() + self.socket.half_bytes();
+        self.out.len() + halves + self.socket.waiting_bytes() + parts
     }
 
     /// The token may have ended, or its key have been taken out.
@@ -166,7 +168,8 @@ impl Connection {
         self.full.retain(|room| room.is_full());
         let is_store_full = self.has_pushed && self.relay.writer.is_full();
         // Half a message costs the more the longer it gets.
-        let is_held_back = self.reassembly.bytes() > 0 && self.registered.is_held_back();
+        let half_bytes = self.reassembly.bytes() + self.socket.half_bytes();
+        let is_held_back = half_bytes > 0 && self.registered.is_held_back();
         self.full.is_empty() && !is_store_full && !is_held_back && self.out.len() <= REPLIES_BYTES_MAX
     }
 
@@ -566,7 +569,7 @@ pub(crate) async fn refuse(socket: WebSocket, relay: Arc<Relay>, code: Code) {
     relay.metrics.refused(code);
     let mut out = Vec::new();
     RelayMessage::Error { code, message: code.help().to_owned() }.write(&mut out);
-    Socket::new(socket, relay.metrics.clone()).close([Bytes::from(out)], code).await;
+    Socket::new(socket, Meter::default(), relay.metrics.clone()).close([Bytes::from(out)], code).await;
 }
 
 /// Tells a client when to come back; nothing is read from it.
@@ -574,5 +577,7 @@ pub(crate) async fn send_away(socket: WebSocket, relay: Arc<Relay>, after_ms: u6
     relay.metrics.refused(Code::Overloaded);
     let mut out = Vec::new();
     RelayMessage::GoAway { after_ms }.write(&mut out);
-    Socket::new(socket, relay.metrics.clone()).close([Bytes::from(out)], Code::Overloaded).await;
+    Socket::new(socket, Meter::default(), relay.metrics.clone())
+        .close([Bytes::from(out)], Code::Overloaded)
+        .await;
 }

@@ -7,6 +7,7 @@ use crate::authority::Pass;
 use crate::catch_up::catch_up;
 use crate::connections::Registered;
 use crate::limits::QUESTION_UPDATES;
+use crate::meter::Meter;
 use crate::metrics::Limit;
 use crate::pace::Bucket;
 use crate::relay::Relay;
@@ -44,15 +45,21 @@ struct Connection {
     /// synced.
     answers_at: Option<u64>,
     /// Ends with the connection.
-    _registered: Registered,
+    registered: Registered,
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>, ticket: Ticket, registered: Registered) {
+pub(crate) async fn serve(
+    socket: WebSocket,
+    meter: Meter,
+    relay: Arc<Relay>,
+    ticket: Ticket,
+    registered: Registered,
+) {
     let Ticket { document, access, pass } = ticket;
     let wake = registered.wake().clone();
     let gauge = relay.metrics.connections_yjs.clone();
-    let mut socket = Socket::new(socket, relay.metrics.clone());
+    let mut socket = Socket::new(socket, meter, relay.metrics.clone());
     if let Err(full) = registered.belongs_to(pass.session()) {
         full.counted(&relay.metrics);
         relay.metrics.refused(Code::Overloaded);
@@ -87,7 +94,7 @@ pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>, ticket: Ticket, 
         presence: Bucket::default(),
         has_untold_presence: false,
         answers_at: None,
-        _registered: registered,
+        registered,
     });
     let end = connection.run().await;
     connection.room.leave(member);
@@ -99,6 +106,7 @@ pub(crate) async fn serve(socket: WebSocket, relay: Arc<Relay>, ticket: Ticket, 
 impl Connection {
     async fn run(&mut self) -> End {
         loop {
+            self.registered.holds(self.socket.half_bytes());
             let waits_until = self.pace.waits_until(&self.relay.metrics);
             let may_read = waits_until.is_none() && self.may_read();
             let look_at = waits_until.into_iter().chain(self.tell_presence()).min();
@@ -134,8 +142,10 @@ impl Connection {
     }
 
     fn may_read(&self) -> bool {
-        let is_store_full = self.relay.writer.is_full() || self.room.is_full();
-        !(self.has_pushed && is_store_full)
+        let is_store_full = self.has_pushed && (self.relay.writer.is_full() || self.room.is_full());
+        // Half a message costs the more the longer it gets.
+        let is_held_back = self.socket.half_bytes() > 0 && self.registered.is_held_back();
+        !is_store_full && !is_held_back
     }
 
     /// Has others told what was held back, or answers when they may be.
@@ -277,5 +287,5 @@ impl Connection {
 /// Tells a client at once why it cannot be served.
 pub(crate) async fn refuse(socket: WebSocket, relay: Arc<Relay>, code: Code) {
     relay.metrics.refused(code);
-    Socket::new(socket, relay.metrics.clone()).close([], code).await;
+    Socket::new(socket, Meter::default(), relay.metrics.clone()).close([], code).await;
 }

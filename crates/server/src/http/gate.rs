@@ -4,6 +4,7 @@ use super::refusal::Refusal;
 use super::ticket::readable_by_page;
 use crate::client_address::ClientAddress;
 use crate::connections::Full;
+use crate::door::Arrived;
 use crate::metrics::Limit;
 use crate::places::Standing;
 use crate::relay::Relay;
@@ -22,12 +23,12 @@ const FOR_OPERATORS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 pub(super) async fn pass(
     State(relay): State<Arc<Relay>>,
     ClientAddress(address): ClientAddress,
-    Extension(standing): Extension<Standing>,
+    Extension(arrived): Extension<Arrived>,
     request: Request,
     next: Next,
 ) -> Response {
     let is_for_operators = FOR_OPERATORS.contains(&request.uri().path());
-    let placed = if is_for_operators { Ok(()) } else { has_place(&relay, address, &standing) };
+    let placed = if is_for_operators { Ok(()) } else { has_place(&relay, address, &arrived.standing) };
     // Operators on this machine ask as often as they like.
     let is_free = is_for_operators && address.is_loopback();
     match placed.and_then(|()| if is_free { Ok(()) } else { asks(&relay, address) }) {

@@ -2,16 +2,19 @@
 
 use crate::author::Author;
 use crate::catch_up::peak_bytes;
-use crate::client::{Client, PATIENCE, close_of, closed};
+use crate::client::{Client, PATIENCE, Raw, close_of, closed, socket};
 use crate::process::{Relay, data, output};
+use crate::stock::Stock;
 use bytes::Bytes;
-use futures_util::SinkExt;
+use futures_util::{SinkExt, StreamExt};
 use std::sync::Arc;
 use tidewell_sync_core::code::Code;
 use tidewell_sync_core::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX};
 use tidewell_sync_core::protocol::{RelayMessage, split};
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 /// Sends all of a message but its end, and waits for the close.
 async fn begins_and_never_ends(mut client: Client, frames: Arc<[Bytes]>) {
@@ -61,6 +64,66 @@ async fn lm7_a_relay_whose_memory_is_short_sends_those_away_who_hold_the_most_an
     tasks.shutdown().await;
     // What they held is given back, and others come in again.
     while !matches!(Client::greet(&relay, "").await.next().await, RelayMessage::Welcome { .. }) {}
+}
+
+/// A frame of a message that does not end with it.
+fn part(of: Data, bytes: usize) -> Message {
+    Message::Frame(Frame::message(vec![0; bytes], OpCode::Data(of), false))
+}
+
+/// Sends a message in parts, pings between them, but for its end; answers the close.
+async fn stock_begins_and_never_ends(socket: Raw) -> (u16, String) {
+    let (mut to, mut from) = socket.split();
+    let writing = async {
+        let mut of = Data::Binary;
+        for _ in 1..MESSAGE_BYTES_MAX >> 16 {
+            let sent =
+                to.feed(part(of, 1 << 16)).await.and(to.send(Message::Ping(vec![0; 100].into())).await);
+            if sent.is_err() {
+                break;
+            }
+            of = Data::Continue;
+        }
+        std::future::pending().await
+    };
+    let reading = async {
+        loop {
+            if let Message::Close(close) = from.next().await.expect("a close").unwrap() {
+                break close.map(|close| (close.code.into(), close.reason.to_string()));
+            }
+        }
+    };
+    let close = async {
+        tokio::select! {
+            close = reading => close.expect("a reason"),
+            never = writing => never,
+        }
+    };
+    tokio::time::timeout(PATIENCE, close).await.expect("a close")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lm7_half_a_message_of_a_stock_client_is_found_where_memory_is_short() {
+    const GREEDY: usize = 64;
+    const MAX: usize = 200 << 20;
+    let (_folder, data) = data();
+    let relay = Relay::start_with(&data, &["--memory-max", "200M"]);
+    let mut honest = Stock::connect(&relay, "/yjs/a/doc", 1).await;
+    let mut reader = Stock::connect(&relay, "/yjs/a/doc", 2).await;
+    honest.until(|stock| stock.synced).await;
+    let mut greedy = Vec::new();
+    for _ in 0..GREEDY {
+        greedy.push(socket(&relay, "/yjs/a/other", None, None).await);
+    }
+    let mut tasks: JoinSet<_> = greedy.into_iter().map(stock_begins_and_never_ends).collect();
+    // 1 GiB was to be kept. Some of it fits, and stays.
+    for _ in 0..GREEDY - 16 {
+        assert_eq!(tasks.join_next().await.unwrap().unwrap(), close_of(Code::Overloaded));
+    }
+    honest.types("still here").await;
+    reader.until(|stock| stock.doc.text() == "still here").await;
+    assert!(peak_bytes(&relay) < 2 * MAX, "{} bytes", peak_bytes(&relay));
+    assert!(relay.figure("tidewell_limits_hit_total{limit=\"memory\"}") >= (GREEDY - 16) as f64);
 }
 
 #[test]
