@@ -109,15 +109,23 @@ impl Relay {
 
     /// A figure from `/metrics`; 0 when it is not there.
     pub async fn figure(&self, name: &str) -> anyhow::Result<f64> {
+        let metrics = self.request("GET /metrics", "").await?;
+        let mut figures = metrics.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        figures.next().map_or(Ok(0.0), |figure| Ok(figure.trim().parse()?))
+    }
+
+    /// The body that a request is answered with; its first line is the method and the path.
+    pub async fn request(&self, line: &str, body: &str) -> anyhow::Result<String> {
         let mut stream = TcpStream::connect(self.address).await?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n").await?;
+        let head = format!("{line} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n");
+        let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(request.as_bytes()).await?;
         let mut response = String::new();
         stream.read_to_string(&mut response).await?;
-        if !response.starts_with("HTTP/1.1 200") {
-            bail!("the relay answers {response:?}");
+        match response.split_once("\r\n\r\n") {
+            Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.to_owned()),
+            _ => bail!("the relay answers {response:?}"),
         }
-        let mut figures = response.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        figures.next().map_or(Ok(0.0), |figure| Ok(figure.trim().parse()?))
     }
 
     /// True while it runs.

@@ -3,7 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are tests")]
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 use tidewell_client::yrs::Doc;
@@ -86,12 +87,55 @@ async fn reaches(relay: &Relay, figure: &str, least: f64) {
     timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{figure} never reaches {least}"));
 }
 
+/// A materializer that some documents are too much for, until it is mended.
+struct Sickly {
+    folder: tempfile::TempDir,
+}
+
+impl Sickly {
+    fn new() -> Sickly {
+        Sickly { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn mend(&self) {
+        File::create_new(self.path("mended")).unwrap();
+    }
+
+    /// Starts a relay that has it.
+    async fn start(&self) -> Relay {
+        let surroundings = format!(
+            "export TIDEWELL_MATERIALIZER='{}' TIDEWELL_UNLUCKY='{}' TIDEWELL_MENDED='{}'",
+            binary("tidewell-server", "tidewell").unwrap().display(),
+            self.path("unlucky").display(),
+            self.path("mended").display()
+        );
+        let program = binary("tidewell-tests", "sickly-materializer").unwrap();
+        let arguments = ["--materializer", program.to_str().unwrap()];
+        Relay::start_after(&surroundings, &self.path("data"), &arguments).await.unwrap()
+    }
+}
+
+/// Asks a relay to try a document again; answers whether it was in quarantine.
+async fn release(relay: &Relay, document: &str) -> bool {
+    let answer =
+        relay.request("POST /v1/release", &format!("{{\"document\": \"{document}\"}}")).await.unwrap();
+    match answer.as_str() {
+        "{\"released\":true}" => true,
+        "{\"released\":false}" => false,
+        other => panic!("{other}"),
+    }
+}
+
 async fn tidewell(arguments: &[&str], data: &Path) -> Output {
     let mut command = Command::new(binary("tidewell-server", "tidewell").unwrap());
     command.args(arguments).arg("--data").arg(data).output().await.unwrap()
 }
 
-/// The documents in quarantine and why, of a relay that is stopped.
+/// The documents in quarantine and why.
 async fn quarantined(data: &Path) -> Vec<(String, String)> {
     let output = tidewell(&["quarantine", "list"], data).await;
     assert!(output.status.success(), "{output:?}");
@@ -103,19 +147,9 @@ async fn quarantined(data: &Path) -> Vec<(String, String)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_document_that_nobody_can_build_harms_no_other_one_and_is_compacted_once_it_is_released() {
     let hangs = amount("TIDEWELL_HANG", 0) > 0;
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data");
-    let sickly = binary("tidewell-tests", "sickly-materializer").unwrap();
-    let surroundings = format!(
-        "export TIDEWELL_MATERIALIZER='{}' TIDEWELL_UNLUCKY='{}'",
-        binary("tidewell-server", "tidewell").unwrap().display(),
-        folder.path().join("unlucky").display()
-    );
-    let start = async || {
-        let arguments = ["--materializer", sickly.to_str().unwrap()];
-        Relay::start_after(&surroundings, &data, &arguments).await.unwrap()
-    };
-    let relay = start().await;
+    let sickly = Sickly::new();
+    let data = sickly.path("data");
+    let relay = sickly.start().await;
     let mut poisoned = Written::start(&relay, "patient/poisoned").await;
     poisoned.write_much("<poison>").await;
     let mut expected = vec![("patient/poisoned".to_owned(), "crash".to_owned())];
@@ -143,7 +177,7 @@ async fn a_document_that_nobody_can_build_harms_no_other_one_and_is_compacted_on
 
     relay.kill().await.unwrap();
     assert_eq!(quarantined(&data).await, expected, "a kill does not end it");
-    let relay = start().await;
+    let relay = sickly.start().await;
     assert_eq!(relay.figure("tidewell_quarantined").await.unwrap(), expected.len() as f64);
     for document in others.iter_mut().chain([&mut poisoned]) {
         document.socket = TidewellSocket::connect(relay.address()).await.unwrap();
@@ -159,7 +193,7 @@ async fn a_document_that_nobody_can_build_harms_no_other_one_and_is_compacted_on
     assert!(tidewell(&["quarantine", "release", "patient/poisoned"], &data).await.status.success());
     expected.pop();
     assert_eq!(quarantined(&data).await, expected);
-    let relay = start().await;
+    let relay = sickly.start().await;
     poisoned.is_there(&relay).await;
     reaches(&relay, "tidewell_quarantined", expected.len() as f64 + 1.0).await;
     poisoned.is_there(&relay).await;
@@ -171,6 +205,53 @@ async fn a_document_that_nobody_can_build_harms_no_other_one_and_is_compacted_on
     poisoned.is_there(&relay).await;
     reaches(&relay, "tidewell_compactions_total", 1.0).await;
     for document in others.iter().chain([&poisoned]) {
+        document.is_there(&relay).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_is_released_while_the_relay_runs_and_nobody_else_notices() {
+    let sickly = Sickly::new();
+    let data = sickly.path("data");
+    let relay = sickly.start().await;
+    let mut poisoned = Written::start(&relay, "patient/poisoned").await;
+    poisoned.write_much("<poison>").await;
+    let mut healthy = Written::start(&relay, "patient/healthy").await;
+    healthy.write_much("healthy ").await;
+    reaches(&relay, "tidewell_quarantined", 1.0).await;
+    reaches(&relay, "tidewell_compactions_total", 1.0).await;
+    let expected = [("patient/poisoned".to_owned(), "crash".to_owned())];
+    assert_eq!(quarantined(&data).await, expected, "while the relay runs");
+    for other in ["patient/healthy", "patient/never"] {
+        assert!(!release(&relay, other).await);
+    }
+    let restarts = "tidewell_materializer_restarts_total";
+    let before = relay.figure(restarts).await.unwrap();
+
+    // Before anything is mended: it is tried, and put aside again.
+    assert!(release(&relay, "patient/poisoned").await);
+    reaches(&relay, restarts, before + 2.0).await;
+    reaches(&relay, "tidewell_quarantined", 1.0).await;
+    for document in [&mut poisoned, &mut healthy] {
+        document.goes_on(&relay).await;
+    }
+    assert_eq!(quarantined(&data).await, expected);
+
+    sickly.mend();
+    assert!(release(&relay, "patient/poisoned").await);
+    reaches(&relay, "tidewell_compactions_total", 2.0).await;
+    assert_eq!(relay.figure("tidewell_quarantined").await.unwrap(), 0.0);
+    assert!(!release(&relay, "patient/poisoned").await, "it was");
+    for document in [&mut poisoned, &mut healthy] {
+        document.goes_on(&relay).await;
+    }
+    // It is compacted from now on, as others are.
+    poisoned.write_much("<poison>").await;
+    reaches(&relay, "tidewell_compactions_total", 3.0).await;
+    relay.kill().await.unwrap();
+    assert_eq!(quarantined(&data).await, [], "a kill does not undo it");
+    let relay = sickly.start().await;
+    for document in [&poisoned, &healthy] {
         document.is_there(&relay).await;
     }
 }

@@ -66,6 +66,15 @@ impl LogSize {
         self.bytes += u64::try_from(row_bytes).unwrap_or(u64::MAX);
     }
 
+    /// Takes it out of quarantine and begins a compaction, whatever there is to gain; false if it is not in quarantine.
+    pub(crate) fn start_released(&mut self) -> bool {
+        let is_released = self.state == State::Quarantined;
+        if is_released {
+            self.state = State::Compacting;
+        }
+        is_released
+    }
+
     pub(crate) fn is_compacting(&self) -> bool {
         self.state == State::Compacting
     }
@@ -202,7 +211,9 @@ mod tests {
         assert!(log.start_compaction(COMPACT_QUIET));
         log.ended(End::Later);
         assert!(log.start_compaction(COMPACT_QUIET));
+        assert!(!log.start_released());
         log.ended(End::Quarantined);
         assert!(!log.start_compaction(COMPACT_QUIET));
+        assert!(log.start_released() && log.is_compacting() && !log.start_released());
     }
 }

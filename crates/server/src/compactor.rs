@@ -44,6 +44,15 @@ enum CompactionError {
     Ending,
 }
 
+/// Why a document stays in quarantine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReleaseError {
+    /// The room has just left memory: open it again.
+    Evicted,
+    /// The store cannot write.
+    Store,
+}
+
 /// How a snapshot differs from what it was made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum Unfaithful {
@@ -117,6 +126,31 @@ impl Compactor {
         room.compacted(end);
     }
 
+    /// Takes a room's document out of quarantine and tries to compact it at once; answers whether it was in one. Fails where
+    /// the store cannot take it, and then leaves it there.
+    pub(crate) async fn release(self: Arc<Self>, room: Arc<RoomHandle>) -> Result<bool, ReleaseError> {
+        if !room.start_released().map_err(|_| ReleaseError::Evicted)? {
+            return Ok(false);
+        }
+        let (done, released) = oneshot::channel();
+        self.writer.run(Job::Release { document: room.document().clone(), done });
+        // A task of its own: it ends what it began although whoever asked may go.
+        let releasing = async move {
+            let stored = matches!(released.await, Ok(Ok(_)));
+            if stored {
+                self.metrics.quarantined.decrement(1);
+                tokio::spawn(self.compact(room));
+            } else {
+                room.compacted(End::Quarantined);
+            }
+            stored
+        };
+        match tokio::spawn(releasing).await {
+            Ok(true) => Ok(true),
+            _ => Err(ReleaseError::Store),
+        }
+    }
+
     /// Something that is no document's fault: all of them wait, and it is said once for all.
     fn failed(&self, document: &DocumentName, error: &CompactionError) {
         self.metrics.compactions_failed.increment(1);
@@ -157,13 +191,13 @@ impl Compactor {
     }
 
     async fn quarantine(&self, document: &DocumentName, reason: &str) {
-        self.metrics.quarantined.increment(1);
         let (done, written) = oneshot::channel();
         self.writer.run(Job::Quarantine { document: document.clone(), reason: reason.to_owned(), done });
         if let Ok(Err(error)) = written.await {
             // It is tried again after the next load, and will end here again.
             tracing::warn!(%document, %error, "the quarantine could not be written down");
         }
+        self.metrics.quarantined.increment(1);
     }
 
     /// Deletes rows that are covered by snapshots and older than the history, of one document or of all:

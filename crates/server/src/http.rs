@@ -1,4 +1,4 @@
-//! The relay's doors: two for sockets, one for tickets, five for operators, and the demo page.
+//! The relay's doors: two for sockets, one for tickets, six for operators, and the demo page.
 
 mod admin;
 #[cfg(any(test, feature = "ws-echo"))]
@@ -39,6 +39,7 @@ pub(crate) fn router(relay: Arc<Relay>, assets: Option<Assets>) -> Router {
         .route("/v1/ticket/{*document}", post(ticket::issue).options(ticket::preflight))
         .route("/v1/revoke", post(admin::revoke))
         .route("/v1/kick", post(admin::kick))
+        .route("/v1/release", post(admin::release))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))

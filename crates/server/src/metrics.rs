@@ -68,7 +68,7 @@ pub(crate) struct Metrics {
     pub(crate) compactions: Counter,
     /// Compactions that failed for reasons that are no document's, and are tried again.
     pub(crate) compactions_failed: Counter,
-    /// Documents put in quarantine since the start.
+    /// Documents in quarantine.
     pub(crate) quarantined: Gauge,
     /// Keys files that could not be used.
     pub(crate) keys_failed: Counter,

@@ -28,7 +28,7 @@ pub struct CommandLine {
 pub enum Command {
     /// Runs the relay until SIGTERM or Ctrl-C.
     Serve(ServeOptions),
-    /// Documents whose compaction failed, in the data directory of a relay that is stopped.
+    /// Documents whose compaction failed.
     Quarantine(QuarantineOptions),
     /// Copies the store to a new file, while the relay runs or not.
     Backup(BackupOptions),
@@ -156,13 +156,13 @@ pub struct QuarantineOptions {
 /// What to do with documents in quarantine.
 #[derive(Debug, Subcommand)]
 pub enum QuarantineCommand {
-    /// Prints them: since when (milliseconds since 1970), why, and the name.
+    /// Prints them, while the relay runs or not: since when (milliseconds since 1970), why, and the name.
     List {
         /// Folder of the store.
         #[arg(long, env = "TIDEWELL_DATA")]
         data: PathBuf,
     },
-    /// Has a document compacted again.
+    /// Has a document compacted again, by a relay that is stopped. One that runs is asked by `POST /v1/release`.
     Release {
         /// Folder of the store.
         #[arg(long, env = "TIDEWELL_DATA")]

@@ -1,7 +1,7 @@
-//! What operators do about documents in quarantine, while the relay is stopped.
+//! What operators do about documents in quarantine: see which they are, and release one while the relay is stopped.
 
 use crate::data_directory::{DataDirectory, DataDirectoryError};
-use crate::store::{CommitError, OpenError, Quarantined, Store};
+use crate::store::{CommitError, OpenError, Quarantined, Store, quarantined_in};
 use std::path::Path;
 use thiserror::Error;
 use tidewell_sync_core::code::Code;
@@ -33,10 +33,9 @@ pub enum QuarantineError {
     },
 }
 
-/// The documents in quarantine, by name.
+/// The documents in quarantine, by name, while the relay runs or not.
 pub fn quarantined(data: &Path) -> Result<Vec<Quarantined>, QuarantineError> {
-    let directory = DataDirectory::existing(data)?;
-    Ok(Store::open(&directory, 1)?.quarantined()?)
+    Ok(quarantined_in(&DataDirectory::store_in(data)?)?)
 }
 
 /// Has a document compacted again.

@@ -2,6 +2,7 @@
 
 use crate::authority::Authority;
 use crate::client_address::Network;
+use crate::compactor::Compactor;
 use crate::connections::{Connections, Full, Registered};
 use crate::metrics::Metrics;
 use crate::origin::Origins;
@@ -19,6 +20,7 @@ use tokio::sync::Semaphore;
 /// The running relay.
 pub(crate) struct Relay {
     pub(crate) rooms: Rooms,
+    pub(crate) compactor: Arc<Compactor>,
     pub(crate) readers: Readers,
     pub(crate) writer: Arc<WriterQueue>,
     pub(crate) places: Places,

@@ -311,6 +311,12 @@ impl RoomHandle {
         inner.log.start_compaction(quiet) || (is_full && inner.log.start_to_make_room(quiet))
     }
 
+    /// Takes the document out of quarantine and begins a compaction; answers whether it was in one.
+    pub(crate) fn start_released(&self) -> Result<bool, JoinError> {
+        let mut inner = self.inner.lock();
+        if inner.is_evicted { Err(JoinError::Evicted) } else { Ok(inner.log.start_released()) }
+    }
+
     /// How a compaction ended.
     pub(crate) fn compacted(&self, end: crate::compaction::End) {
         let mut inner = self.inner.lock();

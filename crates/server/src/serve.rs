@@ -105,7 +105,6 @@ pub struct Prepared {
     /// Without it the relay speaks no TLS.
     certificate: Option<Arc<Certificate>>,
     assets: Option<Assets>,
-    compactor: Arc<Compactor>,
     checkpointer: Checkpointer,
     store: Store,
     directory: DataDirectory,
@@ -186,6 +185,7 @@ impl Prepared {
         let tickets = Tickets::default();
         let relay = Relay {
             rooms,
+            compactor: Arc::new(compactor),
             readers,
             writer,
             places: Places::new(place_limits(options)),
@@ -205,16 +205,7 @@ impl Prepared {
             lineage,
             is_draining,
         };
-        Ok(Prepared {
-            relay: Arc::new(relay),
-            certificate,
-            assets,
-            compactor: Arc::new(compactor),
-            checkpointer,
-            store,
-            directory,
-            is_open,
-        })
+        Ok(Prepared { relay: Arc::new(relay), certificate, assets, checkpointer, store, directory, is_open })
     }
 
     /// Serves until `shutdown` is ready, then drains: flushes while serving, tells clients when to come
@@ -228,11 +219,9 @@ impl Prepared {
         if !self.is_open && !address.ip().is_loopback() {
             return Err(StartError::NotLoopback(address).into());
         }
-        let Prepared { relay, certificate, assets, compactor, checkpointer, store, directory, is_open: _ } =
-            self;
+        let Prepared { relay, certificate, assets, checkpointer, store, directory, is_open: _ } = self;
         let (writer, writer_ended) = start_writer(directory, store, &relay).map_err(StartError::Thread)?;
-        let housekeeping =
-            tokio::spawn(keep_house(relay.clone(), certificate.clone(), compactor, checkpointer));
+        let housekeeping = tokio::spawn(keep_house(relay.clone(), certificate.clone(), checkpointer));
         let door = Door::new(listener, relay.clone());
         let stop_accepting = Arc::new(Notify::new());
         let app = router(relay.clone(), assets);
@@ -337,12 +326,7 @@ async fn drain(relay: &Arc<Relay>, stop_accepting: &Notify) {
 }
 
 /// Everything that happens on a timer.
-async fn keep_house(
-    relay: Arc<Relay>,
-    certificate: Option<Arc<Certificate>>,
-    compactor: Arc<Compactor>,
-    checkpointer: Checkpointer,
-) {
+async fn keep_house(relay: Arc<Relay>, certificate: Option<Arc<Certificate>>, checkpointer: Checkpointer) {
     let checkpointer = Arc::new(Mutex::new(checkpointer));
     let every = |duration| {
         let mut interval = interval(duration);
@@ -359,6 +343,7 @@ async fn keep_house(
         tokio::select! {
             _ = sweep.tick() => {
                 let now = Instant::now();
+                let compactor = &relay.compactor;
                 let due = if compactor.is_paused(now) { Vec::new() } else { relay.rooms.start_compactions(now) };
                 for room in due {
                     tokio::spawn(compactor.clone().compact(room));
@@ -396,7 +381,7 @@ async fn keep_house(
                 });
             }
             _ = prune.tick() => {
-                let compactor = compactor.clone();
+                let compactor = relay.compactor.clone();
                 tokio::spawn(async move { compactor.prune(None).await });
             }
         }

@@ -18,6 +18,7 @@ pub(crate) use append::Row;
 pub use backup::{BackupError, Copied};
 pub(crate) use backup::{check_pages, copy_from, copy_to, document_names, open_backup};
 pub use quarantine::Quarantined;
+pub(crate) use quarantine::quarantined_in;
 pub(crate) use read::{ReadError, Readers, Since, StoredDocument, covered_rows, document_at_rest};
 pub(crate) use snapshot::{Snapshot, SwapError};
 

@@ -34,6 +34,8 @@ pub(crate) enum Job {
     Swap { snapshot: Snapshot, done: oneshot::Sender<Result<(), SwapError>> },
     /// Puts a document in quarantine.
     Quarantine { document: DocumentName, reason: String, done: oneshot::Sender<Result<(), CommitError>> },
+    /// Ends a document's quarantine.
+    Release { document: DocumentName, done: oneshot::Sender<Result<bool, CommitError>> },
     /// Deletes old rows, of one document or of all.
     Prune {
         document: Option<DocumentName>,
@@ -344,6 +346,9 @@ impl Writer {
             }
             Job::Quarantine { document, reason, done } => {
                 let _ = done.send(self.store.quarantine(&document, &reason, now_ms()));
+            }
+            Job::Release { document, done } => {
+                let _ = done.send(self.store.release(&document));
             }
             Job::Revoke { revocation, done } => {
                 let _ = done.send(self.store.revoke(&revocation));

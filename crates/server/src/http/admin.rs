@@ -1,8 +1,10 @@
-//! Administration: `POST /v1/revoke` and `POST /v1/kick`, with a token that grants `admin`.
+//! Administration: `POST /v1/revoke`, `POST /v1/kick` and `POST /v1/release`, with a token that grants `admin`.
 
-use super::bearer;
 use super::refusal::Refusal;
+use super::{bearer, origin};
+use crate::authority::Authority;
 use crate::client_address::ClientAddress;
+use crate::compactor::ReleaseError;
 use crate::limits::{ADMIN_BODY_BYTES_MAX, ADMIN_BODY_WITHIN};
 use crate::relay::Relay;
 use crate::revocations::Revocation;
@@ -39,6 +41,13 @@ struct Kick {
     document: Option<String>,
 }
 
+/// Which document is to be compacted again.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Release {
+    document: String,
+}
+
 pub(super) async fn revoke(
     State(relay): State<Arc<Relay>>,
     ClientAddress(address): ClientAddress,
@@ -53,6 +62,14 @@ pub(super) async fn kick(
     request: Request,
 ) -> Response {
     answer(&relay, kicked(&relay, address, request).await)
+}
+
+pub(super) async fn release(
+    State(relay): State<Arc<Relay>>,
+    ClientAddress(address): ClientAddress,
+    request: Request,
+) -> Response {
+    answer(&relay, released(&relay, address, request).await)
 }
 
 fn answer(relay: &Relay, answer: Result<Value, Refusal>) -> Response {
@@ -129,6 +146,33 @@ async fn kicked(relay: &Relay, address: IpAddr, request: Request) -> Result<Valu
     };
     tracing::info!(by = pass.subject().unwrap_or(""), %address, count, "connections are ended");
     Ok(json!({ "connections": count }))
+}
+
+async fn released(relay: &Relay, address: IpAddr, request: Request) -> Result<Value, Refusal> {
+    let pass = relay.authority.admit(bearer(request.headers()))?;
+    // Without keys everybody may do everything with every document. But a release makes work, and is for those on this
+    // machine, and not for the pages that they look at.
+    let is_operator = matches!(relay.authority, Authority::Anyone)
+        && address.is_loopback()
+        && relay.origins.allow(origin(request.headers()));
+    if !is_operator && !pass.administers_something() {
+        return Err(Code::Forbidden.into());
+    }
+    let Release { document } = read(request).await?;
+    let document = DocumentName::parse(&document)?;
+    if !is_operator && !pass.administers(&document) {
+        return Err(Code::Forbidden.into());
+    }
+    let is_released = loop {
+        let room = relay.rooms.open(&document).await?;
+        match relay.compactor.clone().release(room).await {
+            Ok(is_released) => break is_released,
+            Err(ReleaseError::Evicted) => {}
+            Err(ReleaseError::Store) => return Err(Code::StorageUnavailable.into()),
+        }
+    };
+    tracing::info!(by = pass.subject().unwrap_or(""), %address, %document, is_released, "a document is released");
+    Ok(json!({ "released": is_released }))
 }
 
 /// A body is read from administrators only, and a small one.

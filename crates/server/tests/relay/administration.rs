@@ -1,4 +1,4 @@
-//! Revoking tokens and ending connections over HTTP.
+//! Revoking tokens, ending connections and releasing documents over HTTP.
 
 use crate::client::{Client, close_of, closed};
 use crate::process::{Relay, data};
@@ -108,7 +108,7 @@ async fn tk7_whoever_is_kicked_may_come_back_and_nobody_else_notices() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tk8_only_administrators_revoke_and_kick() {
+async fn tk8_only_administrators_revoke_kick_and_release() {
     let (_folder, data) = data();
     let issuer = Issuer::new();
     let relay = start(&data, &issuer);
@@ -123,7 +123,12 @@ async fn tk8_only_administrators_revoke_and_kick() {
         (everything.as_str(), "403", Code::Forbidden),
         (own.as_str(), "403", Code::Forbidden),
     ] {
-        for (path, body) in [("/v1/revoke", &subject), ("/v1/kick", &subject), ("/v1/kick", &document)] {
+        for (path, body) in [
+            ("/v1/revoke", &subject),
+            ("/v1/kick", &subject),
+            ("/v1/kick", &document),
+            ("/v1/release", &document),
+        ] {
             let (found, answer) = post(&relay, path, token, &body.to_string());
             assert_eq!((found.as_str(), &answer["code"]), (status, &json!(code.name())), "{path} {body}");
         }
@@ -132,6 +137,7 @@ async fn tk8_only_administrators_revoke_and_kick() {
     let of_acme = issuer.token("ops", &[("admin", "acme/**")]);
     let (status, _) = post(&relay, "/v1/kick", &of_acme, &subject.to_string());
     assert_eq!(status, "403");
+    assert_eq!(done(&relay, "/v1/release", &of_acme, &document), json!({ "released": false }));
     done(&relay, "/v1/kick", &of_acme, &document);
     assert_eq!(ada.refused().await, Code::Kicked);
 }
@@ -143,7 +149,7 @@ async fn a_request_that_cannot_be_meant_is_refused_and_does_nothing() {
     let relay = start(&data, &issuer);
     let admin = issuer.token("ops", &[("admin", "**")]);
     let long = format!("{{\"subject\": \"{}\"}}", "x".repeat(5000));
-    for path in ["/v1/revoke", "/v1/kick"] {
+    for path in ["/v1/revoke", "/v1/kick", "/v1/release"] {
         for body in [
             "",
             "{",
@@ -169,4 +175,14 @@ async fn a_request_that_cannot_be_meant_is_refused_and_does_nothing() {
     for path in ["/v1/revoke", "/v1/kick"] {
         assert_eq!(post(&relay, path, &admin, "{\"subject\": \"ada\"}").0, "403");
     }
+    drop(relay);
+    // What makes work and takes nothing from anybody is for those on its machine.
+    let relay = Relay::start_with(&data, &["--trusted-proxy", "127.0.0.0/8"]);
+    let release = |header: &[(&str, &str)]| {
+        relay.request("POST", "/v1/release", header, "{\"document\": \"a/doc\"}")[9..12].to_owned()
+    };
+    assert_eq!(release(&[]), "200");
+    assert_eq!(release(&[("Origin", "http://localhost:5173")]), "200");
+    assert_eq!(release(&[("Origin", "https://evil.example")]), "403");
+    assert_eq!(release(&[("X-Forwarded-For", "203.0.113.1")]), "403");
 }

@@ -64,7 +64,11 @@ fn a_data_directory_that_is_in_use_is_refused_and_its_relay_goes_on() {
     let relay = Relay::start(&data);
     let path = data.to_str().unwrap();
     refused(&["serve", "--data", path, "--listen", "127.0.0.1:0"], "in use by another relay");
-    refused(&["quarantine", "list", "--data", path], "in use by another relay");
+    refused(&["quarantine", "release", "--data", path, "a/doc"], "in use by another relay");
+    assert!(
+        output(&["quarantine", "list", "--data", path]).status.success(),
+        "who only reads is no other relay"
+    );
     assert!(relay.get("/readyz").starts_with("HTTP/1.1 200"));
 }
 
