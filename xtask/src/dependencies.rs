@@ -47,7 +47,7 @@ const SEVERAL_VERSIONS: &[&str] = &[
 ];
 
 /// The manifests with lock files of their own.
-const MANIFESTS: &[&str] = &["Cargo.toml", "fuzz/Cargo.toml"];
+const MANIFESTS: &[&str] = &["Cargo.toml", "fuzz/Cargo.toml", "crates/server/fuzz/Cargo.toml"];
 
 /// npm's lock files.
 const NPM_LOCKS: &[&str] = &[

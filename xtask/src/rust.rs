@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::command::{cargo, command};
+use crate::fuzz;
 use crate::step::Outcome;
 use crate::workspace::find_program;
 
@@ -38,7 +39,9 @@ pub(crate) fn install_nightly() -> Result<()> {
 /// Formatting.
 pub(crate) fn format() -> Result<Outcome> {
     cargo("fmt --all --check").run()?;
-    cargo("fmt --manifest-path fuzz/Cargo.toml --check").run()?;
+    for folder in fuzz::FOLDERS {
+        cargo("fmt --check --manifest-path").argument(format!("{folder}/Cargo.toml")).run()?;
+    }
     Ok(Outcome::Passed)
 }
 

@@ -157,6 +157,12 @@ fn yjs_ticket(relay: &Relay, document: &str, ticket: Option<&str>) -> Result<Tic
     if ticket.document == document { Ok(ticket) } else { Err(Code::Forbidden) }
 }
 
+/// Reads bytes as each of the bodies that a request may have.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn read_bodies(bytes: &[u8]) {
+    admin::read_bodies(bytes);
+}
+
 /// The token of a request; empty if there is none.
 fn bearer(headers: &HeaderMap) -> &str {
     let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or("");

@@ -18,6 +18,8 @@ mod connection;
 mod connections;
 mod data_directory;
 mod door;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod http;
 mod limits;
 mod materializer;

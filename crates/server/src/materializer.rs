@@ -5,6 +5,8 @@
 //! document only. Requests and answers are frames on the child's standard input and output.
 
 mod compact;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod pool;
 mod process;
 

@@ -6,6 +6,8 @@
 
 mod append;
 mod backup;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 mod quarantine;
 mod read;
 mod recent;
@@ -17,6 +19,8 @@ pub use append::CommitError;
 pub(crate) use append::Row;
 pub use backup::{BackupError, Copied};
 pub(crate) use backup::{check_pages, copy_from, copy_to, document_names, open_backup};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use fuzzing::{StoredRow, stored_document};
 pub use quarantine::Quarantined;
 pub(crate) use quarantine::quarantined_in;
 pub(crate) use read::{ReadError, Readers, Since, StoredDocument, covered_rows, document_at_rest};

@@ -180,7 +180,20 @@ async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Refusal> {
     let body = timeout(ADMIN_BODY_WITHIN, to_bytes(request.into_body(), ADMIN_BODY_BYTES_MAX)).await;
     let body =
         body.map_err(|_| Refusal::from(Code::Timeout))?.map_err(|_| invalid("the body is too large"))?;
-    serde_json::from_slice(&body).map_err(|error| Refusal::new(Code::InvalidOptions, error.to_string()))
+    parse(&body)
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| Refusal::new(Code::InvalidOptions, error.to_string()))
+}
+
+/// Reads bytes as each of the bodies above.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn read_bodies(bytes: &[u8]) {
+    let _ = parse::<Revoke>(bytes);
+    if let Ok(Kick { document: Some(document), .. }) = parse(bytes) {
+        let _ = DocumentName::parse(&document);
+    }
 }
 
 /// No token has an empty name.

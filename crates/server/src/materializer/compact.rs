@@ -11,6 +11,9 @@ use yrs::{
     StateVector, Text, TextRef, Transact, Update, XmlFragmentRef, XmlOut,
 };
 
+/// Why a document is refused whose items name neighbours that stand in the wrong order: it converges nowhere.
+pub(super) const OTHER_VALUES: &str = "the snapshot reads back with other values";
+
 /// The state after `updates`, as one update.
 pub(super) fn compact(updates: &[&[u8]]) -> Result<Vec<u8>, String> {
     let doc = document(updates)?;
@@ -23,7 +26,7 @@ pub(super) fn compact(updates: &[&[u8]]) -> Result<Vec<u8>, String> {
         return Err("the snapshot reads back with another state vector".to_owned());
     }
     if digest(&again) != digest(&doc) {
-        return Err("the snapshot reads back with other values".to_owned());
+        return Err(OTHER_VALUES.to_owned());
     }
     Ok(snapshot)
 }
