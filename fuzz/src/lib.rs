@@ -25,7 +25,7 @@ mod survival;
 /// is known, the rest is the update.
 pub fn offer(bytes: &[u8]) {
     let [log, known, update @ ..] = bytes else { return };
-    let mut admitted = survival::known_part(usize::from(*log), usize::from(*known));
+    let mut admitted = survival::known_part(usize::from(*log), usize::from(*known)).clone();
     survival::taken_pieces(&mut admitted, &Bytes::copy_from_slice(update));
 }
 

@@ -32,7 +32,7 @@ fn replay(target: &str, bytes: &[u8]) {
         "admission_then_yrs" => survive(&mut Dice::of_bytes(bytes)),
         "admission" => {
             if let [log, known, update @ ..] = bytes {
-                let mut admitted = known_part(usize::from(*log), usize::from(*known));
+                let mut admitted = known_part(usize::from(*log), usize::from(*known)).clone();
                 taken_pieces(&mut admitted, &Bytes::copy_from_slice(update));
             }
         }
