@@ -2,7 +2,7 @@
 #![no_main]
 
 use bytes::Bytes;
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use tidewell_sync_core::update::Scan;
 use yrs::updates::decoder::Decode;
 
@@ -26,4 +26,8 @@ fuzz_target!(|bytes: &[u8]| {
         }
         assert_eq!(clock, end);
     }
+});
+
+fuzz_mutator!(|input: &mut [u8], len: usize, len_max: usize, seed: u32| {
+    tidewell_fuzz::change_update(input, len, len_max, seed)
 });

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use std::sync::OnceLock;
 use tidewell_sync_core::admission::Admitted;
 use tidewell_sync_core::state_vector::StateVector;
-use tidewell_sync_core::update::{Id, diff, merge};
+use tidewell_sync_core::update::{Id, Scan, diff, merge};
 use yrs::updates::encoder::Encode;
 use yrs::{
     Any, Array, Doc, Map, Observable, ReadTxn, Text, Transact, WriteTxn, XmlElementPrelim, XmlFragment,
@@ -68,7 +68,12 @@ pub(crate) fn survive(dice: &mut Dice) {
 fn mutant(dice: &mut Dice, log: &[Bytes], known: usize, admitted: &Admitted) -> Bytes {
     let from = if dice.once_in(2) { known } else { dice.below(log.len()) };
     let until = (from + 1 + dice.below(12)).min(log.len());
-    let mut parts = Parts::of(&merge_of(&log[from..until]));
+    changed(dice, &merge_of(&log[from..until]), log, admitted)
+}
+
+/// A valid update in which a few things are not as they were.
+fn changed(dice: &mut Dice, update: &Bytes, log: &[Bytes], admitted: &Admitted) -> Bytes {
+    let mut parts = Parts::of(update);
     let other = Parts::of(dice.pick(log));
     // IDs that are known, and some just beyond.
     let mut ids: Vec<Id> = Vec::new();
@@ -88,6 +93,14 @@ fn mutant(dice: &mut Dice, log: &[Bytes], known: usize, admitted: &Admitted) -> 
 
 fn merge_of(updates: &[Bytes]) -> Bytes {
     merge(updates).unwrap_or_else(|_| updates[0].clone())
+}
+
+/// Changes an update that is offered to a document of one of the histories. What is none becomes one of that history's.
+#[allow(dead_code, reason = "used by the fuzz targets, which share this file")]
+pub(crate) fn changed_offer(dice: &mut Dice, update: &Bytes, log: usize, known: usize) -> Bytes {
+    let updates = &logs()[log % logs().len()];
+    let update = if Scan::new(update).is_ok() { update } else { dice.pick(updates) };
+    changed(dice, update, updates, known_part(log, known))
 }
 
 /// The admitted state of one of the histories, as far as it is known.
