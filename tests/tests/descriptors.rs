@@ -106,7 +106,8 @@ async fn when_descriptors_run_out_those_who_are_there_go_on_and_others_come_in_w
     let folder = tempfile::tempdir().unwrap();
     let (data, log) = (folder.path().join("data"), folder.path().join("log"));
     let limited = format!("ulimit -n {DESCRIPTORS}; exec 2>{}", log.display());
-    let relay = Relay::start_after(&limited, &data, &[]).await.unwrap();
+    // More than there are descriptors: those who are in take all that there are for them, and stay.
+    let relay = Relay::start_after(&limited, &data, &["--connections-max", "1000"]).await.unwrap();
     let mut insiders = Insiders::start(&relay).await;
     insiders.open("crowd/before").await;
     insiders.go_on("before ").await;

@@ -39,6 +39,9 @@ const AMOUNTS: &[(&str, u64)] = &[
     ("TIDEWELL_GARBAGE", 200),
 ];
 
+/// Rounds of all that strangers try, in a long run, for each time.
+const ATTEMPTS: u64 = 10;
+
 /// Random rounds of stock clients in a short run.
 const ROUNDS: u64 = 60;
 
@@ -69,7 +72,11 @@ pub(crate) fn faults(times: u64) -> Result<()> {
         cargo("test --locked --package tidewell-tests --no-fail-fast -- --nocapture --test-threads=1");
     let tests = LARGE.iter().fold(tests.without_limit(), |tests, (name, value)| tests.variable(name, value));
     let amounts = AMOUNTS.iter().map(|(name, short)| (name, (short * times).to_string()));
-    amounts.fold(tests, |tests, (name, amount)| tests.variable(name, amount)).run()
+    amounts.fold(tests, |tests, (name, amount)| tests.variable(name, amount)).run()?;
+    cargo("test --locked --package tidewell-server --test relay attempts -- --nocapture")
+        .variable("TIDEWELL_ATTEMPTS", (ATTEMPTS * times).to_string())
+        .without_limit()
+        .run()
 }
 
 /// That, more rounds of stock clients, and whole editing histories in a browser.

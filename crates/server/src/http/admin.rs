@@ -194,6 +194,9 @@ pub(super) fn read_bodies(bytes: &[u8]) {
     if let Ok(Kick { document: Some(document), .. }) = parse(bytes) {
         let _ = DocumentName::parse(&document);
     }
+    if let Ok(Release { document }) = parse(bytes) {
+        let _ = DocumentName::parse(&document);
+    }
 }
 
 /// No token has an empty name.
