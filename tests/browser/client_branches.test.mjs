@@ -21,6 +21,50 @@ const refusal = ({ doc }) =>
     error => error.code,
   )
 
+/** Keeps what other tabs tell this one, from when `globalThis.isDeaf` until `globalThis.hearAgain()`. */
+function lateNews() {
+  const { set } = Object.getOwnPropertyDescriptor(BroadcastChannel.prototype, 'onmessage')
+  const kept = []
+  Object.defineProperty(BroadcastChannel.prototype, 'onmessage', {
+    set(hear) {
+      set.call(this, event => (globalThis.isDeaf ? kept.push(() => hear(event)) : hear(event)))
+    },
+  })
+  globalThis.hearAgain = () => {
+    globalThis.isDeaf = false
+    for (const tell of kept.splice(0)) tell()
+  }
+}
+
+/** Two tabs without relay: what the second one typed builds on what the first one did, and is on the disk. */
+async function startTabs(t) {
+  const { relay, refuser, pages } = await start(t)
+  const [first, second] = [await pages.page(), await pages.page(lateNews)]
+  for (const page of [first, second]) {
+    await openDevice(page, { url: refuser.syncUrl })
+    await until(page, ({ doc }) => doc.status.link === 'live')
+    await on(page, ({ client }) => client.pause())
+  }
+  await on(first, types, 'one ')
+  await until(second, ({ doc }) => doc.text('notes').toString() === 'one ')
+  await on(second, types, 'two')
+  await on(second, ({ doc }) => doc.saved('device'))
+  return { relay, refuser, pages, first, second }
+}
+
+/** The first tab's edit is refused, and the second one does not hear of it yet. */
+async function refuseFirst({ refuser, first, second }) {
+  await second.evaluate(() => {
+    globalThis.isDeaf = true
+  })
+  refuser.refuse()
+  await on(first, ({ client }) => client.resume())
+  assert.equal(await on(first, refusal), 'update_too_large')
+  refuser.accept()
+}
+
+const editCounts = async page => (await on(page, listed)).map(branch => branch.edits)
+
 async function start(t) {
   const relay = await startRelay(t, { data: await temporaryFolder(t) })
   const refuser = await openRefuser(t, relay.syncUrl)
@@ -146,8 +190,7 @@ test('what another tab has built on a refused edit joins the branch, and what it
   refuser.refuse()
   await on(first, ({ client }) => client.resume())
   await until(second, ({ doc }) => doc.text('notes').toString() === '')
-  const edits = async page => (await on(page, listed)).map(branch => branch.edits)
-  while (JSON.stringify(await edits(first)) !== '[2]') await on(second, ({ doc }) => doc.saved('device'))
+  while (JSON.stringify(await editCounts(first)) !== '[2]') await on(second, ({ doc }) => doc.saved('device'))
   refuser.accept()
   await on(second, ({ client }) => client.resume())
   await on(second, ({ doc }) => doc.list('l').push('here'))
@@ -195,13 +238,27 @@ test('a tab that dies while refused edits are being put aside has them in its ou
   await page.reload()
   await openDevice(page, { url: refuser.syncUrl })
   await until(page, ({ doc }) => doc.text('notes').toString() === '' && doc.status.unsent.edits === 0)
-  assert.deepEqual(
-    (await on(page, listed)).map(branch => branch.edits),
-    [1],
-  )
+  assert.deepEqual(await editCounts(page), [1])
   const after = await storeContent(page)
   assert.deepEqual([after.branches.keys.length, after.outbox.keys.length], [1, 0])
   await on(page, async ({ client }) => (await client.branches.list())[0].drop())
   assert.deepEqual(await on(page, listed), [])
   assert.deepEqual((await storeContent(page)).branches.keys, [])
+})
+
+test('what joins a branch after it was listed is not dropped with it', async t => {
+  const tabs = await startTabs(t)
+  const { first, second } = tabs
+  await refuseFirst(tabs)
+  assert.deepEqual(await editCounts(first), [1])
+  await on(first, async device => {
+    device.branch = (await device.client.branches.list())[0]
+  })
+  const [[, joined]] = (await storeContent(first)).outbox.keys
+  await second.evaluate(() => globalThis.hearAgain())
+  while (JSON.stringify(await editCounts(first)) !== '[2]') await on(second, ({ doc }) => doc.saved('device'))
+  await on(first, ({ branch }) => branch.drop())
+  assert.deepEqual(await editCounts(first), [1])
+  const { branches, outbox } = await storeContent(first)
+  assert.deepEqual([branches.keys.map(([, , tab]) => tab), outbox.keys], [[joined], []])
 })

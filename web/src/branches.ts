@@ -30,7 +30,7 @@ export interface Branch {
    * `aborted` or `closed`; the branch stays then. When the relay refuses them again, they become a branch again.
    */
   merge(options?: { readonly signal?: AbortSignal }): Promise<void>
-  /** Throws the edits away. */
+  /** Throws these edits away. What joined the branch after it was listed stays. */
   drop(): Promise<void>
 }
 
@@ -94,7 +94,7 @@ function makeBranch(engine: Engine, keeper: DocKeeper, stored: StoredBranch): Br
     merge: ({ signal } = {}) => merge(engine, keeper, stored, signal),
     async drop() {
       if (engine.isClosed) throw new TidewellError('closed')
-      engine.device.push([{ kind: 'branch_ended', document, id }])
+      engine.device.push([{ kind: 'branch_ended', branch: stored }])
       await engine.device.flush()
     },
   }

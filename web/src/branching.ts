@@ -167,7 +167,7 @@ export function mergeNow(engine: Engine, replica: Replica, branch: StoredBranch)
     throw error
   }
   // With the edits in one transaction: a branch that was merged is not there to be merged again.
-  engine.device.push([{ kind: 'branch_ended', document: branch.document, id: branch.id }])
+  engine.device.push([{ kind: 'branch_ended', branch }])
   // The relay hears of them when the disk does: what it has and this device does not know of would be made once more.
   holdUntilOnDisk(engine)
   settle(engine)

@@ -181,8 +181,7 @@ function tellWritten(engine: Engine, changes: readonly Change[]): void {
   for (const change of changes) {
     if (change.kind === 'branched' || change.kind === 'branch_ended') {
       const isNew = change.kind === 'branched'
-      const document = change.kind === 'branched' ? change.branch.document : change.document
-      engine.tabs.tell({ kind: 'branches', tab, document, isNew })
+      engine.tabs.tell({ kind: 'branches', tab, document: change.branch.document, isNew })
       tellBranches(engine)
     }
     if (change.kind !== 'edit' || change.row.tab !== engine.tabs.id) continue

@@ -70,9 +70,15 @@ export function memoryDevice(events: WriterEvents): Device {
         })
         return
       }
-      case 'branch_ended':
-        rows(change.document).branches.delete(change.id)
+      case 'branch_ended': {
+        const { document, id, rows: ended } = change.branch
+        const { branches } = rows(document)
+        const names = new Set(ended.map(rowKey))
+        const left = branches.get(id)?.rows.filter(row => !names.has(rowKey(row))) ?? []
+        if (left.length > 0) branches.set(id, { ...change.branch, rows: left })
+        else branches.delete(id)
         return
+      }
       case 'set_aside': {
         const found = rows(change.document)
         const { outbox, received } = found

@@ -71,7 +71,8 @@ export type Change =
     }
   /** Rows leave the outbox for a branch, which may be there already. */
   | { readonly kind: 'branched'; readonly branch: StoredBranch }
-  | { readonly kind: 'branch_ended'; readonly document: string; readonly id: string }
+  /** These rows leave a branch for good. Others may have joined it meanwhile, and stay. */
+  | { readonly kind: 'branch_ended'; readonly branch: StoredBranch }
   | { readonly kind: 'set_aside'; readonly document: string; readonly row: OutboxRow | ReceivedRow }
   | { readonly kind: 'device'; readonly id: string }
 
@@ -236,9 +237,11 @@ function make(tx: IDBTransaction, change: Change): void {
       }
       return
     }
-    case 'branch_ended':
-      tx.objectStore('branches').delete(of(change.document, change.id))
+    case 'branch_ended': {
+      const { document, id, rows } = change.branch
+      for (const row of rows) tx.objectStore('branches').delete([document, id, row.tab, row.number])
       return
+    }
     case 'set_aside':
       tx.objectStore('set_aside').add({ document: change.document, row: change.row })
       // It promises that everything before it is here: without it the relay is asked for what is missing.
