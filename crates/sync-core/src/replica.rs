@@ -124,7 +124,7 @@ enum Offer {
     Owed,
     /// The answer is on its way.
     Sent { number: u64 },
-    /// The answer is durable; no commit has come yet for a cursor to name.
+    /// The answer is durable; no commit has come yet for a cursor to name, or newer edits are not acknowledged.
     Taken,
 }
 
@@ -694,9 +694,11 @@ impl Replica {
     }
 
     /// Once the offer is taken, a cursor stands for everything again. It is stored with the whole
-    /// document: the relay left out what it was told is here, and not all of that need be on disk.
+    /// document: the relay left out what it was told is here, and not all of that need be on disk. Edits that may
+    /// still be refused would be stored with it for good.
     fn settle_offer(&mut self) {
-        if let (Offer::Taken, Some(sequence), false) = (self.offer, self.through, self.holds_received()) {
+        let is_certain = self.outbox.last().is_none() && !self.holds_received();
+        if let (Offer::Taken, Some(sequence), true) = (self.offer, self.through, is_certain) {
             self.offer = Offer::Settled;
             self.cursor = Some(Cursor { epoch: self.epoch, lineage: self.lineage, sequence });
             let updates = vec![self.encode()];
@@ -713,8 +715,8 @@ impl Replica {
         }
         if matches!(self.offer, Offer::Sent { number: offered } if offered <= number) {
             self.offer = Offer::Taken;
-            self.settle_offer();
         }
+        self.settle_offer();
         self.pump();
     }
 

@@ -198,7 +198,10 @@ fn rp6_no_cursor_is_kept_until_what_was_offered_is_durable() {
         ClientMessage::Have { number, .. } => Some(*number),
         _ => None,
     });
+    types(&mut replica, "b");
     replica.acknowledged(answered.unwrap(), 5);
+    assert_eq!(replica.cursor(), None, "the newer edit may still be refused");
+    replica.acknowledged(answered.unwrap() + 1, 6);
     assert_eq!(replica.cursor().map(|cursor| cursor.sequence), Some(4));
     let effects = persisted(&mut replica);
     assert!(
