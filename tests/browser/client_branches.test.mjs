@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import test from 'node:test'
 import * as Y from 'yjs'
 
-import { on, openDevice, startPages, storeContent, until } from './client_page.mjs'
+import { on, openDevice, startPages, storeContent, until, untilAnswered } from './client_page.mjs'
 import { openRefuser } from './refuser.mjs'
 import { startRelay, temporaryFolder } from './relay.mjs'
 
@@ -261,4 +261,45 @@ test('what joins a branch after it was listed is not dropped with it', async t =
   assert.deepEqual(await editCounts(first), [1])
   const { branches, outbox } = await storeContent(first)
   assert.deepEqual([branches.keys.map(([, , tab]) => tab), outbox.keys], [[joined], []])
+})
+
+test('what a tab stores of others when the one that did is gone is without edits that the relay may refuse', async t => {
+  const { relay, refuser, pages } = await start(t)
+  const [keeper, next, elsewhere] = [await pages.page(), await pages.page(), await pages.page()]
+  await openDevice(elsewhere, { store: 'elsewhere', url: relay.url })
+  await openDevice(keeper)
+  await openDevice(next, { url: refuser.syncUrl })
+  await until(next, ({ doc }) => doc.status.link === 'live')
+  await on(elsewhere, types, 'not stored ')
+  await until(next, ({ doc }) => doc.text('notes').toString() === 'not stored ')
+  assert.deepEqual((await storeContent(next)).received.keys, [])
+  await on(next, ({ client }) => client.pause())
+  await on(next, types, 'refused')
+  await on(next, ({ client }) => client.branches.list())
+  await keeper.close()
+  await untilAnswered(next, async () => {
+    const { held } = await navigator.locks.query()
+    return held.filter(({ name }) => name.startsWith('tidewell/default/keeper/')).length === 1
+  })
+  // The store is read once more, and written.
+  await on(next, ({ doc }) => doc.saved('device'))
+  await on(next, ({ client }) => client.branches.list())
+  refuser.refuse()
+  await on(next, ({ client }) => client.resume())
+  assert.equal(await on(next, refusal), 'update_too_large')
+  refuser.accept()
+  await until(next, ({ doc }) => doc.text('notes').toString() === 'not stored ')
+  await on(next, types, 'more')
+  await on(next, saved)
+  await untilAnswered(next, async () => {
+    const request = indexedDB.open('tidewell/default')
+    await new Promise(resolve => (request.onsuccess = resolve))
+    const cursors = request.result.transaction('documents').objectStore('documents').getAllKeys()
+    await new Promise(resolve => (cursors.onsuccess = resolve))
+    request.result.close()
+    return cursors.result.length > 0
+  })
+  await next.reload()
+  await openDevice(next)
+  assert.equal(await on(next, ({ doc }) => doc.text('notes').toString()), 'not stored more')
 })

@@ -4,7 +4,7 @@
 // them refused again at the next start.
 
 import type { Code } from './code.js'
-import type { OutboxRow, Stored, StoredBranch } from './device/store.js'
+import { type OutboxRow, rowName, type Stored, type StoredBranch } from './device/store.js'
 import {
   call,
   type Engine,
@@ -18,9 +18,9 @@ import {
 } from './engine.js'
 import {
   addToCore,
+  hearEdit,
   randomClientId,
   restoreWatches,
-  rowName,
   takeInto,
   toBeLoaded,
   withUnsaved,
@@ -51,8 +51,7 @@ export function branchOff(engine: Engine, replica: Replica, code: Code | undefin
       const early = replica.early ?? []
       replica.early = undefined
       if (engine.isClosed || replica.ending.signal.aborted) return
-      for (const update of early) call(engine, core => core.sibling(replica.id, update))
-      settle(engine)
+      for (const update of early) hearEdit(engine, replica, update)
       refresh(engine, replica)
     })
     .catch((error: unknown) => report(engine, error))
@@ -82,7 +81,7 @@ async function putAside(engine: Engine, replica: Replica, code: Code | undefined
     engine,
     replica,
     // Rows of other tabs that build on it: their tabs put them aside.
-    { ...stored, outbox: outbox.filter(row => !late.has(row)) },
+    { ...stored, outbox: outbox.filter(row => !late.has(row)), branches: [...stored.branches, ...branches] },
     own.filter(row => !aside.has(rowName(row))),
   )
   tellWaiting()

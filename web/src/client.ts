@@ -6,10 +6,10 @@ import { type Connection, keepConnection, type SocketConstructor } from './conne
 import { openDevice, type StorageChoice } from './device/device.js'
 import type { Change } from './device/store.js'
 import { type Doc, makeDoc } from './doc.js'
-import { act, type Engine, flush, isAboutToken, readStatus, refresh, report } from './engine.js'
+import { act, type Engine, flush, isAboutToken, readStatus, refresh, report, storeWhole } from './engine.js'
 import { errorFrom, TidewellError } from './error.js'
 import { leftBehind } from './left_behind.js'
-import { askSiblings, loadReplica, recover, watchTab } from './loading.js'
+import { askSiblings, hearEdit, loadReplica, recover, watchTab } from './loading.js'
 import { endReplica, newReplica, type Replica } from './replica.js'
 import { joinTabs, singleTab, type TabMessage } from './tabs.js'
 import { type Wasm, wasmGeneration } from './wasm.js'
@@ -201,7 +201,7 @@ function hear(engine: Engine, message: TabMessage): void {
   if (replica.early === undefined) watchTab(engine, replica, message.tab)
   if (message.kind === 'edit') {
     if (replica.early !== undefined) replica.early.push(message.update)
-    else act(engine, core => core.sibling(replica.id, message.update))
+    else hearEdit(engine, replica, message.update)
     return
   }
   if (replica.early !== undefined) return
@@ -240,7 +240,11 @@ function makeClient(engine: Engine): Client {
   const ticking = setInterval(() => {
     act(engine, core => core.tick(Date.now()))
     goodTicks = engine.connection?.state() === 'open' ? goodTicks + 1 : 0
-    if (goodTicks % lookTicks === 1) pushLeftBehind()
+    if (goodTicks % lookTicks === 1) {
+      pushLeftBehind()
+      // Other tabs' edits may have been all that it waited for.
+      for (const replica of engine.replicas.values()) storeWhole(engine, replica)
+    }
     if (goodTicks === goodAfterTicks) engine.connection?.succeeded()
   }, tickMs)
   // A page that only reads must be able to end; Node would wait for the timer.

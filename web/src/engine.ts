@@ -6,7 +6,7 @@
 import { type Code, isTransient } from './code.js'
 import type { Connection } from './connection.js'
 import type { Device } from './device/device.js'
-import type { Change, OutboxRow, ReceivedKey } from './device/store.js'
+import { type Change, type Cursor, type OutboxRow, type ReceivedKey, rowName } from './device/store.js'
 import type { CoreStatus, Effect } from './effect.js'
 import { errorFrom, TidewellError } from './error.js'
 import type { Input, Replica } from './replica.js'
@@ -221,9 +221,17 @@ function carryOut(
       refresh(engine, replica)
       return
     }
-    case 'received':
-      if (replica.isKeeper) keep(engine, replica, effect[2], effect[3])
+    case 'received': {
+      const [, , updates, cursor] = effect
+      // The first cursor behind an offer comes with the whole document.
+      const isWhole = replica.isOffering && cursor !== undefined
+      replica.isOffering = cursor === undefined
+      if (!replica.isKeeper) return
+      replica.owesWhole ||= isWhole
+      if (isWhole) storeWhole(engine, replica)
+      else keep(engine, replica, updates, cursor)
       return
+    }
     case 'acknowledged': {
       const rows = effect[2].flatMap(row => replica.rows.get(row) ?? [])
       for (const row of effect[2]) replica.rows.delete(row)
@@ -231,6 +239,7 @@ function carryOut(
       engine.device.push([{ kind: 'acknowledged', document: replica.name, epoch, sequence: effect[3], rows }])
       replica.foldable.rows += rows.length
       compactSoon(engine, replica)
+      storeWhole(engine, replica)
       return
     }
     case 'branch':
@@ -293,12 +302,21 @@ function keep(
     replica.foldable.rows += 1
     replica.foldable.bytes += updates.reduce((sum, update) => sum + update.length, 0)
   }
-  if (cursor !== undefined && JSON.stringify(cursor) !== JSON.stringify(replica.storedCursor)) {
+  if (cursor !== undefined && !replica.owesWhole && !isSame(cursor, replica.storedCursor)) {
     replica.storedCursor = cursor
     changes.push({ kind: 'cursor', document: replica.name, cursor })
   }
   engine.device.push(changes)
   compactSoon(engine, replica)
+}
+
+function isSame(cursor: Cursor, other: Cursor | undefined): boolean {
+  return goesOn(cursor, other) && cursor.sequence === other?.sequence
+}
+
+/** True for two cursors in one history of one document. */
+function goesOn(cursor: Cursor, other: Cursor | undefined): boolean {
+  return cursor.epoch === other?.epoch && cursor.lineage === other.lineage
 }
 
 /** From now on this tab stores what comes from the relay; what others did not store is stored first. */
@@ -307,9 +325,46 @@ export function becomeKeeper(engine: Engine, replica: Replica): void {
   act(engine, core => {
     const cursor: Replica['storedCursor'] = core.cursor(replica.id)
     const stored = replica.storedCursor
-    if (cursor === undefined || (stored?.epoch === cursor.epoch && stored.sequence >= cursor.sequence)) return
-    const whole = core.encode(replica.id)
-    if (whole !== undefined) keep(engine, replica, [whole], cursor)
+    if (cursor === undefined || (stored && goesOn(stored, cursor) && stored.sequence >= cursor.sequence))
+      return
+    replica.owesWhole = true
+    storeWhole(engine, replica)
+  })
+}
+
+/**
+ * Stores the document as it is in memory, with how far it goes, if that is owed and nothing in it can be refused any more:
+ * what is stored as received stays when rows become a branch. Until then no cursor is stored.
+ */
+export function storeWhole(engine: Engine, replica: Replica): void {
+  if (!replica.owesWhole || replica.rows.size > 0 || replica.isStoringWhole) return
+  replica.isStoringWhole = true
+  tryToStoreWhole(engine, replica)
+    // A failure of the disk is told in the status, and this is tried again.
+    .catch(() => undefined)
+    .finally(() => {
+      replica.isStoringWhole = false
+    })
+}
+
+async function tryToStoreWhole(engine: Engine, replica: Replica): Promise<void> {
+  const { heard } = replica
+  await engine.device.flush()
+  // What other tabs have told is on the disk: in the outbox or a branch as long as it can be refused.
+  const { outbox, branches } = await engine.device.load(replica.name)
+  const isCertain =
+    outbox.length === 0 &&
+    replica.rows.size === 0 &&
+    heard === replica.heard &&
+    replica.branching === undefined &&
+    branches.every(branch => branch.rows.every(row => replica.aside.has(rowName(row))))
+  if (!isCertain || replica.ending.signal.aborted) return
+  act(engine, core => {
+    const cursor: Replica['storedCursor'] = core.cursor(replica.id)
+    const whole = cursor && core.encode(replica.id)
+    if (whole === undefined) return
+    replica.owesWhole = false
+    keep(engine, replica, [whole], cursor)
   })
 }
 

@@ -1,7 +1,7 @@
 // Loading documents: the first time, and again after the module has failed.
 
 import type { Device } from './device/device.js'
-import type { Cursor, OutboxRow, ReceivedRow, Stored } from './device/store.js'
+import { type Cursor, type OutboxRow, type ReceivedRow, rowName, type Stored } from './device/store.js'
 import type { Added, DeltaOperation } from './effect.js'
 import {
   act,
@@ -42,12 +42,18 @@ export async function loadReplica(engine: Engine, replica: Replica): Promise<voi
       await adopt(engine, replica, tab, stored.outbox)
     else watchTab(engine, replica, tab)
   }
-  for (const update of replica.early ?? []) act(engine, core => core.sibling(replica.id, update))
+  for (const update of replica.early ?? []) hearEdit(engine, replica, update)
   replica.early = undefined
   if (replica.hasMissedBranch) engine.branchOff(engine, replica, undefined)
   engine.tabs.hold(`keeper/${replica.name}`, () => becomeKeeper(engine, replica), replica.ending.signal)
   askSiblings(engine, replica)
   refresh(engine, replica)
+}
+
+/** Another tab has told what it knows. */
+export function hearEdit(engine: Engine, replica: Replica, update: Uint8Array): void {
+  replica.heard += 1
+  act(engine, core => core.sibling(replica.id, update))
 }
 
 /** Asks the other tabs for what they know and this one does not. */
@@ -163,11 +169,6 @@ async function reload(engine: Engine, replica: Replica, own: ReadonlySet<string>
   restore(engine, replica)
 }
 
-/** Names a row of a document's outbox. */
-export function rowName(row: { readonly tab: string; readonly number: number }): string {
-  return `${row.tab}/${row.number}`
-}
-
 /** What is on disk and what is still on its way there. */
 export async function withUnsaved(device: Device, replica: Replica): Promise<Stored> {
   const stored = await device.load(replica.name)
@@ -254,7 +255,9 @@ export function addToCore(engine: Engine, replica: Replica, stored: Stored): voi
   for (const row of new Set(added.unreadable.flatMap(at => ofUpdate[at] ?? [])))
     setAside(engine, replica, row)
   replica.id = added.id
-  replica.storedCursor = replica.setAside.size > 0 ? undefined : stored.cursor
+  replica.storedCursor = replica.setAside.size > 0 || added.hasGap ? undefined : stored.cursor
+  replica.isOffering = false
+  replica.aside = new Set(stored.branches.flatMap(branch => branch.rows.map(rowName)))
   const [first, ...others] = stored.received
   replica.foldable = {
     rows: stored.received.length,

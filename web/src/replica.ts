@@ -45,6 +45,15 @@ export interface Replica {
   /** This tab stores what the relay sends. */
   isKeeper: boolean
   storedCursor: Cursor | undefined
+  /** The relay has not taken all that this tab offered it: no cursor came with what came last. */
+  isOffering: boolean
+  /** No cursor may be stored before the whole document is. */
+  owesWhole: boolean
+  isStoringWhole: boolean
+  /** How often another tab has told something. */
+  heard: number
+  /** Rows of branches, by name, that the document in the module is without. */
+  aside: ReadonlySet<string>
   /** Rows that compaction could fold, and how large they are. */
   foldable: { rows: number; bytes: number; snapshotBytes: number }
   isCompacting: boolean
@@ -96,6 +105,11 @@ export function newReplica(name: string, status: Status): Replica {
     rows: new Map(),
     isKeeper: false,
     storedCursor: undefined,
+    isOffering: false,
+    owesWhole: false,
+    isStoringWhole: false,
+    heard: 0,
+    aside: new Set(),
     foldable: { rows: 0, bytes: 0, snapshotBytes: 0 },
     isCompacting: false,
     status,

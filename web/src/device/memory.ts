@@ -8,6 +8,7 @@ import {
   inOrder,
   type OutboxRow,
   type ReceivedRow,
+  rowName,
   type StoredBranch,
 } from './store.js'
 import type { WriterEvents } from './writer.js'
@@ -37,7 +38,7 @@ export function memoryDevice(events: WriterEvents): Device {
   function make(change: Change): void {
     switch (change.kind) {
       case 'edit':
-        rows(change.document).outbox.set(rowKey(change.row), change.row)
+        rows(change.document).outbox.set(rowName(change.row), change.row)
         return
       case 'received':
         rows(change.key[0]).received.set(change.key.join('\n'), change)
@@ -48,8 +49,8 @@ export function memoryDevice(events: WriterEvents): Device {
       case 'acknowledged': {
         const { outbox, received } = rows(change.document)
         for (const row of change.rows) {
-          outbox.delete(rowKey(row))
-          const key = [change.document, change.epoch, change.sequence, rowKey(row)] as const
+          outbox.delete(rowName(row))
+          const key = [change.document, change.epoch, change.sequence, rowName(row)] as const
           received.set(key.join('\n'), { key, updates: [row.update] })
         }
         return
@@ -62,7 +63,7 @@ export function memoryDevice(events: WriterEvents): Device {
       }
       case 'branched': {
         const { outbox, branches } = rows(change.branch.document)
-        for (const row of change.branch.rows) outbox.delete(rowKey(row))
+        for (const row of change.branch.rows) outbox.delete(rowName(row))
         const before = branches.get(change.branch.id)?.rows ?? []
         branches.set(change.branch.id, {
           ...change.branch,
@@ -73,8 +74,8 @@ export function memoryDevice(events: WriterEvents): Device {
       case 'branch_ended': {
         const { document, id, rows: ended } = change.branch
         const { branches } = rows(document)
-        const names = new Set(ended.map(rowKey))
-        const left = branches.get(id)?.rows.filter(row => !names.has(rowKey(row))) ?? []
+        const names = new Set(ended.map(rowName))
+        const left = branches.get(id)?.rows.filter(row => !names.has(rowName(row))) ?? []
         if (left.length > 0) branches.set(id, { ...change.branch, rows: left })
         else branches.delete(id)
         return
@@ -84,7 +85,7 @@ export function memoryDevice(events: WriterEvents): Device {
         const { outbox, received } = found
         found.cursor = undefined
         if ('key' in change.row) received.delete(change.row.key.join('\n'))
-        else outbox.delete(rowKey(change.row))
+        else outbox.delete(rowName(change.row))
         return
       }
       case 'device':
@@ -120,8 +121,4 @@ export function memoryDevice(events: WriterEvents): Device {
     persistent: () => false,
     close: () => Promise.resolve(),
   }
-}
-
-function rowKey(row: { readonly tab: string; readonly number: number }): string {
-  return `${row.tab}/${row.number}`
 }

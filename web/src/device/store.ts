@@ -157,6 +157,11 @@ function readBranches(tx: IDBTransaction, range: IDBKeyRange | undefined): () =>
   }
 }
 
+/** Names a row of a document's outbox. */
+export function rowName(row: { readonly tab: string; readonly number: number }): string {
+  return `${row.tab}/${row.number}`
+}
+
 /** Keys sort by tab; edits are shown in the order of their making. */
 export function inOrder(rows: readonly OutboxRow[]): readonly OutboxRow[] {
   return [...rows].sort((a, b) => a.made - b.made || a.number - b.number)
