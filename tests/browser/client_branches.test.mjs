@@ -21,13 +21,14 @@ const refusal = ({ doc }) =>
     error => error.code,
   )
 
-/** Keeps what other tabs tell this one, from when `globalThis.isDeaf` until `globalThis.hearAgain()`. */
+/** Keeps what other tabs tell this one of branches, from when `globalThis.isDeaf` until `globalThis.hearAgain()`. */
 function lateNews() {
   const { set } = Object.getOwnPropertyDescriptor(BroadcastChannel.prototype, 'onmessage')
   const kept = []
   Object.defineProperty(BroadcastChannel.prototype, 'onmessage', {
     set(hear) {
-      set.call(this, event => (globalThis.isDeaf ? kept.push(() => hear(event)) : hear(event)))
+      const isLate = ({ kind }) => globalThis.isDeaf && kind !== 'edit' && kind !== 'ask'
+      set.call(this, event => (isLate(event.data) ? kept.push(() => hear(event)) : hear(event)))
     },
   })
   globalThis.hearAgain = () => {
@@ -302,4 +303,58 @@ test('what a tab stores of others when the one that did is gone is without edits
   await next.reload()
   await openDevice(next)
   assert.equal(await on(next, ({ doc }) => doc.text('notes').toString()), 'not stored more')
+})
+
+test('a tab that has put edits aside does not take them from one that has not heard of it', async t => {
+  const tabs = await startTabs(t)
+  const { first, second } = tabs
+  await refuseFirst(tabs)
+  await first.evaluate(() => {
+    globalThis.edits = 0
+    new BroadcastChannel('tidewell/default/tabs').onmessage = ({ data }) => {
+      if (data.kind === 'edit') globalThis.edits += 1
+    }
+  })
+  // Without the relay it asks the others.
+  await on(first, ({ client }) => client.pause())
+  await first.waitForFunction(() => globalThis.edits > 0)
+  assert.equal(await on(first, ({ doc }) => doc.text('notes').toString()), '')
+  await on(second, types, ' three')
+  await first.waitForFunction(() => globalThis.edits > 1)
+  assert.equal(await on(first, ({ doc }) => doc.text('notes').toString()), '')
+
+  await second.evaluate(() => globalThis.hearAgain())
+  await until(second, ({ doc }) => doc.text('notes').toString() === '')
+  await on(second, types, 'taken')
+  await until(first, ({ doc }) => doc.text('notes').toString() === 'taken')
+  while (JSON.stringify(await editCounts(first)) !== '[3]') await on(second, ({ doc }) => doc.saved('device'))
+})
+
+test('what a tab that is gone has built on a refused edit joins the branch, and is merged with it', async t => {
+  const tabs = await startTabs(t)
+  const { first, second } = tabs
+  await refuseFirst(tabs)
+  await second.close()
+  await untilAnswered(first, async () => {
+    const [branch] = await globalThis.devices.a.client.branches.list()
+    return branch.edits === 2
+  })
+  assert.equal(await on(first, ({ doc }) => doc.status.unsent.edits), 0)
+  await on(first, async ({ client }) => (await client.branches.list())[0].merge())
+  await on(first, saved)
+  assert.equal(await on(first, ({ doc }) => doc.text('notes').toString()), 'one two')
+})
+
+test('a document is opened without what a tab that is gone has built on a refused edit', async t => {
+  const tabs = await startTabs(t)
+  const { first, second, pages } = tabs
+  await refuseFirst(tabs)
+  await first.close()
+  await second.close()
+  const page = await pages.page()
+  await openDevice(page)
+  const seen = await on(page, ({ doc }) => [doc.text('notes').toString(), doc.status.unsent.edits])
+  assert.deepEqual([seen, await editCounts(page)], [['', 0], [2]])
+  const { branches, outbox } = await storeContent(page)
+  assert.deepEqual([branches.keys.length, outbox.keys], [2, []])
 })

@@ -1,11 +1,12 @@
 // The branches of a client, as the application holds them.
 
-import { mergeNow, updateOf } from './branching.js'
+import { mergeNow } from './branching.js'
 import type { Code } from './code.js'
 import type { StoredBranch } from './device/store.js'
 import type { Doc, DocValue } from './doc.js'
 import { call, type Engine } from './engine.js'
 import { errorFrom, TidewellError } from './error.js'
+import { updateOf } from './loading.js'
 import { isTrap } from './wasm.js'
 
 /** Edits of one document that the relay refused, with those that build on them. They stay on this device. */

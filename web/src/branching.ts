@@ -19,10 +19,13 @@ import {
 import {
   addToCore,
   hearEdit,
+  joining,
   randomClientId,
   restoreWatches,
+  setBranchesAside,
   takeInto,
   toBeLoaded,
+  updateOf,
   withUnsaved,
 } from './loading.js'
 import type { Replica } from './replica.js'
@@ -30,7 +33,8 @@ import { isTrap } from './wasm.js'
 
 /**
  * Puts aside what cannot enter the document at the relay any more, and loads the document without it: all of this tab's
- * outbox when the relay has refused some of it with `code`; without one, what builds on branches that another tab has made.
+ * outbox when the relay has refused some of it with `code`; without one, what builds on branches that other tabs have made,
+ * if there are other branches than this tab knows.
  */
 export function branchOff(engine: Engine, replica: Replica, code: Code | undefined): void {
   if (replica.id < 0) {
@@ -60,13 +64,20 @@ export function branchOff(engine: Engine, replica: Replica, code: Code | undefin
 async function putAside(engine: Engine, replica: Replica, code: Code | undefined): Promise<void> {
   const stored = await loadAll(engine, replica)
   if (engine.isClosed || replica.ending.signal.aborted) return
+  const refused = stored.branches.flatMap(branch => branch.rows.slice())
+  const isKnown = refused.every(row => replica.aside.has(rowName(row)))
+  if (code === undefined && isKnown && call(engine, core => core.status(replica.id))[0] !== 'refused') {
+    // Others may have ended.
+    call(engine, core => setBranchesAside(core, replica, refused))
+    return
+  }
   // Edits of this moment build on the others.
   flush(engine, replica)
   if (engine.recovery !== undefined) return putAside(engine, replica, code)
   const own = [...replica.rows.values()]
   const branches =
     code === undefined
-      ? joining(engine, stored.branches, own)
+      ? call(engine, () => joining(engine, stored.branches, own, stored.received))
       : [{ document: replica.name, id: crypto.randomUUID(), code, rows: own }]
   const aside = new Set(branches.flatMap(branch => branch.rows.map(rowName)))
   engine.device.push(branches.map(branch => ({ kind: 'branched', branch })))
@@ -74,15 +85,13 @@ async function putAside(engine: Engine, replica: Replica, code: Code | undefined
   const reason = code ?? branches[0]?.code
   const tellWaiting = reason === undefined ? () => undefined : refuseWaiting(replica, reason)
 
-  const outbox = stored.outbox.filter(row => !aside.has(rowName(row)))
-  const refused = [...stored.branches, ...branches].flatMap(branch => branch.rows.slice())
-  const late = new Set(dependents(engine, refused, outbox))
+  const isLeft = (row: OutboxRow) => !aside.has(rowName(row))
   replaceReplica(
     engine,
     replica,
     // Rows of other tabs that build on it: their tabs put them aside.
-    { ...stored, outbox: outbox.filter(row => !late.has(row)), branches: [...stored.branches, ...branches] },
-    own.filter(row => !aside.has(rowName(row))),
+    { ...stored, outbox: stored.outbox.filter(isLeft), branches: [...stored.branches, ...branches] },
+    own.filter(isLeft),
   )
   tellWaiting()
 }
@@ -107,33 +116,6 @@ async function loadAll(engine: Engine, replica: Replica): Promise<Stored> {
     if (engine.recovery !== undefined) await engine.recovery
     if (generation === engine.generation) return stored
   }
-}
-
-/** What of this tab's rows belongs to which branch. */
-function joining(
-  engine: Engine,
-  branches: readonly StoredBranch[],
-  own: readonly OutboxRow[],
-): readonly StoredBranch[] {
-  return branches
-    .map(branch => ({ ...branch, rows: dependents(engine, branch.rows, own) }))
-    .filter(branch => branch.rows.length > 0)
-}
-
-/** Those of `rows` that build on `refused`. */
-function dependents(
-  engine: Engine,
-  refused: readonly OutboxRow[],
-  rows: readonly OutboxRow[],
-): readonly OutboxRow[] {
-  if (refused.length === 0 || rows.length === 0) return []
-  const found = call(engine, () => engine.wasm.dependents(refused.map(updateOf), rows.map(updateOf)))
-  return [...found].flatMap(at => rows[at] ?? [])
-}
-
-/** The rows' updates, as the module takes them. */
-export function updateOf(row: OutboxRow): Uint8Array {
-  return row.update
 }
 
 /** Loads the document anew, under another client ID, with `own` as its outbox. */

@@ -180,9 +180,11 @@ function tellWritten(engine: Engine, changes: readonly Change[]): void {
   const { id: tab } = engine.tabs
   for (const change of changes) {
     if (change.kind === 'branched' || change.kind === 'branch_ended') {
-      const isNew = change.kind === 'branched'
-      engine.tabs.tell({ kind: 'branches', tab, document: change.branch.document, isNew })
+      const { document } = change.branch
+      engine.tabs.tell({ kind: 'branches', tab, document })
       tellBranches(engine)
+      const replica = engine.replicas.get(document)
+      if (change.kind === 'branch_ended' && replica !== undefined) branchOff(engine, replica, undefined)
     }
     if (change.kind !== 'edit' || change.row.tab !== engine.tabs.id) continue
     const { document, row } = change
@@ -195,7 +197,7 @@ function hear(engine: Engine, message: TabMessage): void {
   if (message.kind === 'branches' && !engine.isClosed) tellBranches(engine)
   if (replica === undefined || engine.isClosed) return
   if (message.kind === 'branches') {
-    if (message.isNew) branchOff(engine, replica, undefined)
+    branchOff(engine, replica, undefined)
     return
   }
   if (replica.early === undefined) watchTab(engine, replica, message.tab)

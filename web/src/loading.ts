@@ -1,7 +1,14 @@
 // Loading documents: the first time, and again after the module has failed.
 
 import type { Device } from './device/device.js'
-import { type Cursor, type OutboxRow, type ReceivedRow, rowName, type Stored } from './device/store.js'
+import {
+  type Cursor,
+  type OutboxRow,
+  type ReceivedRow,
+  rowName,
+  type Stored,
+  type StoredBranch,
+} from './device/store.js'
 import type { Added, DeltaOperation } from './effect.js'
 import {
   act,
@@ -38,10 +45,10 @@ export async function loadReplica(engine: Engine, replica: Replica): Promise<voi
   const tabs = new Set(stored.outbox.map(row => row.tab))
   for (const tab of tabs) {
     // A tab that lives pushes its own rows, and is waited for; this one's are of when the document was open before.
-    if (tab === engine.tabs.id || (await engine.tabs.isGone(tab)))
-      await adopt(engine, replica, tab, stored.outbox)
+    if (tab === engine.tabs.id || (await engine.tabs.isGone(tab))) await adopt(engine, replica, tab)
     else watchTab(engine, replica, tab)
   }
+  await replica.branching
   for (const update of replica.early ?? []) hearEdit(engine, replica, update)
   replica.early = undefined
   if (replica.hasMissedBranch) engine.branchOff(engine, replica, undefined)
@@ -71,52 +78,43 @@ export function watchTab(engine: Engine, replica: Replica, tab: string): void {
   if (tab === engine.tabs.id || replica.knownTabs.has(tab)) return
   replica.knownTabs.add(tab)
   const { signal } = replica.ending
-  engine.tabs.whenGone(
-    tab,
-    () => {
-      engine.device
-        .load(replica.name)
-        .then(stored => adopt(engine, replica, tab, stored.outbox))
-        .catch((error: unknown) => report(engine, error))
-    },
-    signal,
-  )
+  engine.tabs.whenGone(tab, () => inBackground(engine, replica, adopt(engine, replica, tab)), signal)
 }
 
 /** Takes over the rows of a tab that is gone, unless another tab has: it shows them, and pushes them. */
-async function adopt(
-  engine: Engine,
-  replica: Replica,
-  tab: string,
-  outbox: readonly OutboxRow[],
-): Promise<void> {
+async function adopt(engine: Engine, replica: Replica, tab: string): Promise<void> {
   replica.knownTabs.add(tab)
-  const rows = outbox.filter(row => row.tab === tab)
-  if (rows.length === 0) return
-  if (!(await engine.tabs.tryHold(`rows/${tab}/${replica.name}`, replica.ending.signal))) {
-    // Whoever has them may die too.
-    engine.tabs.hold(
-      `rows/${tab}/${replica.name}`,
-      () => {
-        withUnsaved(engine.device, replica)
-          .then(stored =>
-            take(
-              engine,
-              replica,
-              stored.outbox.filter(row => row.tab === tab),
-            ),
-          )
-          .catch((error: unknown) => report(engine, error))
-      },
-      replica.ending.signal,
-    )
-    return
-  }
-  take(engine, replica, rows)
+  const { signal } = replica.ending
+  const duty = `rows/${tab}/${replica.name}`
+  if (await engine.tabs.tryHold(duty, signal)) return take(engine, replica, tab)
+  // Whoever has them may die too.
+  engine.tabs.hold(duty, () => inBackground(engine, replica, take(engine, replica, tab)), signal)
 }
 
-function take(engine: Engine, replica: Replica, rows: readonly OutboxRow[]): void {
-  act(engine, core => takeInto(engine, core, replica, rows))
+/** Nobody waits for it. The end of the document is the end of it. */
+function inBackground(engine: Engine, replica: Replica, work: Promise<void>): void {
+  work.catch((error: unknown) => {
+    if (!engine.isClosed && !replica.ending.signal.aborted) report(engine, error)
+  })
+}
+
+/** What builds on a branch joins it: the relay would never have what it waits for. */
+async function take(engine: Engine, replica: Replica, tab: string): Promise<void> {
+  const { aside } = replica
+  const { received, outbox, branches } = await withUnsaved(engine.device, replica)
+  await moduleReady(engine)
+  if (replica.ending.signal.aborted) return
+  // Other edits were put aside meanwhile.
+  if (aside !== replica.aside) return take(engine, replica, tab)
+  const known = new Set([...replica.rows.values()].map(rowName))
+  const rows = outbox.filter(row => row.tab === tab && !known.has(rowName(row)))
+  const joined = joining(engine, branches, rows, received)
+  const gone = new Set(joined.flatMap(branch => branch.rows.slice()))
+  const left = rows.filter(row => !gone.has(row))
+  if (left.length > 0) act(engine, core => takeInto(engine, core, replica, left))
+  if (joined.length === 0) return
+  engine.device.push(joined.map(branch => ({ kind: 'branched', branch })))
+  engine.branchOff(engine, replica, undefined)
 }
 
 export function takeInto(engine: Engine, core: Core, replica: Replica, all: readonly OutboxRow[]): void {
@@ -172,12 +170,17 @@ async function reload(engine: Engine, replica: Replica, own: ReadonlySet<string>
 /** What is on disk and what is still on its way there. */
 export async function withUnsaved(device: Device, replica: Replica): Promise<Stored> {
   const stored = await device.load(replica.name)
-  const leaving = new Set(device.leaving(replica.name).map(rowName))
+  const leavingFor = device.leaving(replica.name)
+  const leaving = new Set(leavingFor.flatMap(branch => branch.rows.map(rowName)))
   const known = new Set([...stored.outbox.map(rowName), ...leaving])
   const unsaved = device
     .unsaved(replica.name)
     .flatMap(change => (change.kind === 'edit' && !known.has(rowName(change.row)) ? change.row : []))
-  return { ...stored, outbox: [...stored.outbox.filter(row => !leaving.has(rowName(row))), ...unsaved] }
+  return {
+    ...stored,
+    outbox: [...stored.outbox.filter(row => !leaving.has(rowName(row))), ...unsaved],
+    branches: [...stored.branches, ...leavingFor],
+  }
 }
 
 /** Makes the turn's edits again, and the watches. */
@@ -238,9 +241,51 @@ function isUsable(replica: Replica, row: Row): boolean {
   return !replica.setAside.has('key' in row ? row.key.join('\n') : rowName(row))
 }
 
-/** Opens the document in the module. Fails with the trap of a row, after setting it aside. */
+/** Those of `rows` that build on something of `refused` that the relay does not have. */
+function dependents(
+  engine: Engine,
+  refused: readonly OutboxRow[],
+  rows: readonly OutboxRow[],
+  received: readonly ReceivedRow[],
+): readonly OutboxRow[] {
+  if (refused.length === 0 || rows.length === 0) return []
+  const found = engine.wasm.dependents(
+    refused.map(updateOf),
+    rows.map(updateOf),
+    received.flatMap(row => row.updates.slice()),
+  )
+  return [...found].flatMap(at => rows[at] ?? [])
+}
+
+/** What of `rows` belongs to which branch. */
+export function joining(
+  engine: Engine,
+  branches: readonly StoredBranch[],
+  rows: readonly OutboxRow[],
+  received: readonly ReceivedRow[],
+): readonly StoredBranch[] {
+  let left = rows
+  return branches.flatMap(branch => {
+    const joined = dependents(engine, branch.rows, left, received)
+    left = left.filter(row => !joined.includes(row))
+    return joined.length > 0 ? { ...branch, rows: joined } : []
+  })
+}
+
+/** The rows' updates, as the module takes them. */
+export function updateOf(row: OutboxRow): Uint8Array {
+  return row.update
+}
+
+/**
+ * Opens the document in the module, without its branches and what builds on them. Fails with the trap of a row, after
+ * setting it aside.
+ */
 export function addToCore(engine: Engine, replica: Replica, stored: Stored): void {
-  const rows: readonly Row[] = [...stored.received, ...stored.outbox].filter(row => isUsable(replica, row))
+  const refused = stored.branches.flatMap(branch => branch.rows.slice())
+  const late = new Set(dependents(engine, refused, stored.outbox, stored.received))
+  const outbox = stored.outbox.filter(row => !late.has(row))
+  const rows: readonly Row[] = [...stored.received, ...outbox].filter(row => isUsable(replica, row))
   let added: Added
   try {
     added = tryAdd(engine, replica, rows, replica.setAside.size > 0 ? undefined : stored.cursor)
@@ -257,13 +302,19 @@ export function addToCore(engine: Engine, replica: Replica, stored: Stored): voi
   replica.id = added.id
   replica.storedCursor = replica.setAside.size > 0 || added.hasGap ? undefined : stored.cursor
   replica.isOffering = false
-  replica.aside = new Set(stored.branches.flatMap(branch => branch.rows.map(rowName)))
+  setBranchesAside(engine.core, replica, refused)
   const [first, ...others] = stored.received
   replica.foldable = {
     rows: stored.received.length,
     bytes: others.reduce((sum, row) => sum + sizeOf(row), 0),
     snapshotBytes: first === undefined ? 0 : sizeOf(first),
   }
+}
+
+/** From now on nothing of these rows is taken from other tabs. */
+export function setBranchesAside(core: Core, replica: Replica, rows: readonly OutboxRow[]): void {
+  replica.aside = new Set(rows.map(rowName))
+  core.set_aside(replica.id, rows.map(updateOf))
 }
 
 function sizeOf(row: Row): number {

@@ -9,13 +9,8 @@ import { newId } from './new_id.js'
 export type TabMessage =
   | { readonly kind: 'edit'; readonly tab: string; readonly document: string; readonly update: Uint8Array }
   | { readonly kind: 'ask'; readonly tab: string; readonly document: string; readonly known: Uint8Array }
-  | {
-      readonly kind: 'branches'
-      readonly tab: string
-      readonly document: string
-      /** Rows have left the outbox; otherwise a branch has ended. */
-      readonly isNew: boolean
-    }
+  /** Rows have left the outbox, or a branch has ended. */
+  | { readonly kind: 'branches'; readonly tab: string; readonly document: string }
 
 /** This tab among its siblings. */
 export interface Tabs {

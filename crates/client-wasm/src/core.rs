@@ -90,7 +90,13 @@ impl Core {
         names.into_iter().map(name).collect()
     }
 
-    /// What another tab of this device knows: it has stored it, or it is stored at the relay.
+    /// The document goes on without the edits of its branches, whose `rows` these are.
+    pub fn set_aside(&mut self, id: u32, rows: Vec<Uint8Array>) {
+        self.with(id, |replica| replica.set_aside(&crate::to_updates(&rows)));
+    }
+
+    /// What another tab of this device knows: it has stored it, or it is stored at the relay. Nothing is taken of what
+    /// holds something that is set aside.
     ///
     /// # Errors
     /// `invalid_update`.

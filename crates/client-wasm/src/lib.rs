@@ -24,7 +24,7 @@ use tidewell_sync_core::branch;
 use tidewell_sync_core::client;
 use tidewell_sync_core::code::Code;
 use tidewell_sync_core::document_name::DocumentName;
-use tidewell_sync_core::replica::{Replica, Stored};
+use tidewell_sync_core::replica::{LoadReport, Replica, Stored};
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 
 /// The version of this module. The npm package has the same one and refuses a module that differs.
@@ -45,9 +45,7 @@ pub fn backoff_ms(attempt: u32, random: f64) -> f64 {
 /// them: then the rows must stay as they are.
 #[wasm_bindgen]
 pub fn compact(rows: Vec<js_sys::Uint8Array>) -> Option<Vec<u8>> {
-    let name = DocumentName::parse("compaction").ok()?;
-    let mut replica = Replica::new(name, 0, 0);
-    let report = replica.load(Stored { cursor: None, received: to_updates(&rows), outbox: Vec::new() });
+    let (replica, report) = load(&rows)?;
     let is_whole = !report.has_gap && report.unreadable_received.is_empty();
     is_whole.then(|| replica.encode().to_vec())
 }
@@ -61,11 +59,22 @@ pub fn branch_update(rows: Vec<js_sys::Uint8Array>) -> Result<Vec<u8>, JsValue> 
     branch::as_one_update(&to_updates(&rows)).map(|update| update.to_vec()).map_err(fail)
 }
 
-/// Positions of those `rows` that build on `refused`, directly or on each other.
+/// Positions of those `rows` that build on something of `refused` that is not in `received`, directly or on each other.
 #[wasm_bindgen]
 #[must_use]
-pub fn dependents(refused: Vec<js_sys::Uint8Array>, rows: Vec<js_sys::Uint8Array>) -> Vec<u32> {
-    branch::dependents(&to_updates(&refused), &to_updates(&rows))
+pub fn dependents(
+    refused: Vec<js_sys::Uint8Array>,
+    rows: Vec<js_sys::Uint8Array>,
+    received: Vec<js_sys::Uint8Array>,
+) -> Vec<u32> {
+    let Some((replica, _)) = load(&received) else { return Vec::new() };
+    branch::dependents(&to_updates(&refused), &to_updates(&rows), replica.admitted())
+}
+
+fn load(rows: &[js_sys::Uint8Array]) -> Option<(Replica, LoadReport)> {
+    let mut replica = Replica::new(DocumentName::parse("read").ok()?, 0, 0);
+    let report = replica.load(Stored { cursor: None, received: to_updates(rows), outbox: Vec::new() });
+    Some((replica, report))
 }
 
 fn to_updates(rows: &[js_sys::Uint8Array]) -> Vec<Bytes> {

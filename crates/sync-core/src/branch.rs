@@ -3,7 +3,7 @@
 //! A refused edit leaves a hole in its author's clock, so that nothing which that author makes later can enter. The
 //! device keeps the edits as they are and goes on under another client ID. When they are to be merged after all, they
 //! are made anew: the same edits in the same places under client IDs that were never used, without what the relay has.
-//! Rules BR1 to BR5 of `docs/protocol.md`.
+//! Rules BR1 to BR6 of `docs/protocol.md`.
 
 use crate::admission::Admitted;
 use crate::client_map::ClientMap;
@@ -17,13 +17,10 @@ use crate::update::{
 use bytes::Bytes;
 use std::ops::Range;
 
-/// Which of `rows` build on `refused`, directly or on each other: their places, in order. What cannot be read builds on
-/// nothing.
-pub fn dependents(refused: &[Bytes], rows: &[Bytes]) -> Vec<u32> {
-    let mut gone = Units::default();
-    for update in refused {
-        gone.add(update);
-    }
+/// Which of `rows` build on what is not `known` of `refused`, directly or on each other: their places, in order. What
+/// cannot be read builds on nothing.
+pub fn dependents(refused: &[Bytes], rows: &[Bytes], known: &Admitted) -> Vec<u32> {
+    let mut gone = SetAside::new(refused).units.without(known, Admitted::made);
     let mut found = vec![false; rows.len()];
     loop {
         let mut is_last = true;
@@ -60,6 +57,26 @@ impl Units {
         }
     }
 
+    fn add_deletes(&mut self, update: &Bytes) {
+        let Ok(scan) = Scan::new(update) else { return };
+        for (client, start, end) in &scan.deletes {
+            self.0.get_or_insert_with(*client, Ranges::default).extend(&Ranges::one(*start, *end));
+        }
+    }
+
+    /// Those that are not in `part` of what is known.
+    fn without(&self, known: &Admitted, part: fn(&Admitted, u64) -> Ranges) -> Units {
+        let mut rest = Units::default();
+        for (client, ranges) in self.0.iter() {
+            rest.0.get_or_insert_with(client, Ranges::default).extend(&ranges.without(&part(known, client)));
+        }
+        rest
+    }
+
+    fn are_deleted_by(&self, scan: &Scan<'_>) -> bool {
+        scan.deletes.iter().any(|(client, start, end)| self.overlaps(*client, *start..*end))
+    }
+
     fn contains(&self, id: Id) -> bool {
         self.0.get(id.client).is_some_and(|ranges| ranges.contains(id.clock))
     }
@@ -72,7 +89,7 @@ impl Units {
     /// True when `update` repeats a unit, follows one in its maker's clock, lies beside or in one, or deletes one.
     fn is_built_on_by(&self, update: &Bytes) -> Result<bool, InvalidUpdate> {
         let scan = Scan::new(update)?;
-        if scan.deletes.iter().any(|(client, start, end)| self.overlaps(*client, *start..*end)) {
+        if self.are_deleted_by(&scan) {
             return Ok(true);
         }
         for section in &scan.sections {
@@ -99,6 +116,32 @@ impl Units {
             }
         }
         Ok(false)
+    }
+}
+
+/// What the branches of a document hold, and the document goes on without.
+#[derive(Default)]
+pub(crate) struct SetAside {
+    units: Units,
+    deleted: Units,
+}
+
+impl SetAside {
+    pub(crate) fn new(rows: &[Bytes]) -> Self {
+        let mut aside = SetAside::default();
+        for row in rows {
+            aside.units.add(row);
+            aside.deleted.add_deletes(row);
+        }
+        aside
+    }
+
+    /// True when `update` brings something of it, builds on it, or makes a deletion of it. What is `known` all the same
+    /// is the relay's.
+    pub(crate) fn is_in(&self, update: &Bytes, known: &Admitted) -> bool {
+        let Ok(scan) = Scan::new(update) else { return false };
+        self.deleted.without(known, Admitted::deleted).are_deleted_by(&scan)
+            || self.units.without(known, Admitted::made).is_built_on_by(update).unwrap_or(false)
     }
 }
 

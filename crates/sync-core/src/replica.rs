@@ -10,7 +10,7 @@ use outbox::Outbox;
 pub use outbox::{AdoptedRow, OutboxRow, RowId, Unsent};
 
 use crate::admission::{Admission, Admitted};
-use crate::branch;
+use crate::branch::{self, SetAside};
 use crate::caret::{Edits, Typing};
 use crate::code::Code;
 use crate::document_name::DocumentName;
@@ -171,6 +171,8 @@ pub struct Replica {
     pub(crate) typing: Typing,
     /// Why a push was refused that held nothing of the outbox: rows of another tab, which may be gone.
     owed_branch: Option<Code>,
+    /// What is in branches, which other tabs may not have put aside yet.
+    aside: SetAside,
 }
 
 fn note(touched: &mut Option<HashSet<BranchID>>, transaction: &TransactionMut<'_>) {
@@ -205,6 +207,7 @@ impl Replica {
             touched: None,
             typing: Typing::default(),
             owed_branch: None,
+            aside: SetAside::default(),
         }
     }
 
@@ -383,7 +386,7 @@ impl Replica {
             .filter(|(_, held)| held.is_received)
             .map(|(place, held)| (place, held.update.clone()))
             .unzip();
-        let building = branch::dependents(rows, &received);
+        let building = branch::dependents(rows, &received, &self.admitted);
         let all = building.iter().filter_map(|at| received.get(*at as usize));
         let all: Vec<Bytes> = rows.iter().chain(all).cloned().collect();
         match branch::made_anew(&all, &self.admitted, first_client) {
@@ -406,8 +409,17 @@ impl Replica {
         self.link == Link::Live && known.unwrap_or(0) >= self.opened_at
     }
 
-    /// An edit of another tab of this device, which that tab has stored and will push.
+    /// The document goes on without the edits of its branches, whose `rows` these are.
+    pub fn set_aside(&mut self, rows: &[Bytes]) {
+        self.aside = SetAside::new(rows);
+    }
+
+    /// What another tab of this device knows: edits that it has stored and will push, or what the relay has. When
+    /// something of it is in a branch, of which that tab has not heard yet, nothing of it is taken.
     pub fn sibling_edit(&mut self, update: &Bytes) -> Result<(), Code> {
+        if self.aside.is_in(update, &self.admitted) {
+            return Ok(());
+        }
         self.take_or_hold(update, false)?;
         self.pump();
         Ok(())
@@ -416,6 +428,9 @@ impl Replica {
     /// What another tab of this device has and this one may lack: the answer of one that last knew of `lineage`. If that
     /// is not this one's, the relay may lack what is new, and is offered it.
     pub fn sibling_answer(&mut self, update: &Bytes, lineage: u64) -> Result<(), Code> {
+        if self.aside.is_in(update, &self.admitted) {
+            return Ok(());
+        }
         let is_new = self.admitted.covers(update) != Ok(true);
         self.take_or_hold(update, false)?;
         if is_new && lineage != self.lineage {

@@ -9,7 +9,6 @@ import {
   deviceId,
   load,
   loadBranches,
-  type OutboxRow,
   openDatabase,
   outboxTabs,
   type Stored,
@@ -35,8 +34,8 @@ export interface Device {
   push(changes: readonly Change[]): void
   flush(): Promise<void>
   unsaved(document: string): readonly Change[]
-  /** Rows of a document that leave the outbox for a branch, and whose leaving is not on disk. */
-  leaving(document: string): readonly OutboxRow[]
+  /** Branches of a document that are not on disk, with the rows that leave the outbox for them. */
+  leaving(document: string): readonly StoredBranch[]
   state(document: string): DeviceState
   /** True when the browser has promised not to clear the store by itself. */
   persistent(): boolean

@@ -5,7 +5,7 @@
 
 import type { Code } from '../code.js'
 import { TidewellError } from '../error.js'
-import { type Change, type OutboxRow, openDatabase, storeError, write } from './store.js'
+import { type Change, openDatabase, type StoredBranch, storeError, write } from './store.js'
 
 /** How edits are on disk: all of them, not yet, or not at the last try. */
 export type DeviceState = 'saved' | 'saving' | { readonly failed: Code }
@@ -20,8 +20,8 @@ export interface Writer {
   flush(): Promise<void>
   /** Edits of a document that are not on disk. */
   unsaved(document: string): readonly Change[]
-  /** Rows of a document that leave the outbox for a branch, and whose leaving is not on disk. */
-  leaving(document: string): readonly OutboxRow[]
+  /** Branches of a document that are not on disk, with the rows that leave the outbox for them. */
+  leaving(document: string): readonly StoredBranch[]
   /** How a document's edits are on disk. */
   state(document: string): DeviceState
   /** Ends; what is there is written first if it can be. */
@@ -130,11 +130,11 @@ export function makeWriter(store: string, open: IDBDatabase, events: WriterEvent
     return groups.flat().filter(change => change.kind === 'edit' && change.document === document)
   }
 
-  function leaving(document: string): readonly OutboxRow[] {
+  function leaving(document: string): readonly StoredBranch[] {
     return groups
       .flat()
       .flatMap(change =>
-        change.kind === 'branched' && change.branch.document === document ? change.branch.rows.slice() : [],
+        change.kind === 'branched' && change.branch.document === document ? change.branch : [],
       )
   }
 

@@ -119,6 +119,16 @@ impl Admitted {
         self.clients.get(id.client).is_some_and(|known| known.deleted.contains(id.clock))
     }
 
+    /// What is known of a client.
+    pub(crate) fn made(&self, client: u64) -> Ranges {
+        Ranges::one(0, self.clock(client))
+    }
+
+    /// What is known to be deleted of a client.
+    pub(crate) fn deleted(&self, client: u64) -> Ranges {
+        self.clients.get(client).map(|known| known.deleted.clone()).unwrap_or_default()
+    }
+
     /// True when nothing was ever admitted.
     pub fn is_empty(&self) -> bool {
         self.clients.is_empty()

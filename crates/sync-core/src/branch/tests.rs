@@ -139,7 +139,7 @@ fn br3_what_builds_on_a_refused_edit_is_found_and_nothing_else() {
     let own_next = rows(&mut device).remove(0);
     let mut beside = with(5, std::slice::from_ref(&first));
     let elsewhere = types(&mut beside, "x");
-    let mut behind = with(6, &[first, refused.clone()]);
+    let mut behind = with(6, &[first.clone(), refused.clone()]);
     let sibling = types(&mut behind, "y");
     let mut further = with(7, &[with(8, &[]).encode(), behind.encode()]);
     further.edit(0, 1, |tx| {
@@ -148,7 +148,48 @@ fn br3_what_builds_on_a_refused_edit_is_found_and_nothing_else() {
     });
     let deletes = rows(&mut further).remove(0);
     let all = [deletes, elsewhere, sibling, own_next];
-    assert_eq!(dependents(&[refused], &all), [0, 2, 3]);
+    let known = with(9, std::slice::from_ref(&first));
+    assert_eq!(dependents(std::slice::from_ref(&refused), &all, known.admitted()), [0, 2, 3]);
+    let stored = with(9, &[first, refused.clone()]);
+    assert!(dependents(&[refused], &all, stored.admitted()).is_empty(), "the relay has it");
+}
+
+#[test]
+fn br5_what_another_tab_tells_is_not_taken_when_something_of_it_is_in_a_branch_that_the_relay_does_not_have()
+{
+    let mut device = replica(REFUSED);
+    let mut author = replica(LAWFUL);
+    let lawful = [types(&mut author, "a"), types(&mut author, "b")];
+    let mut told = with(REFUSED, &lawful);
+    let refused = types(&mut told, "x");
+    let builds_on_it = types(&mut told, "y");
+    let delete = |replica: &mut Replica| {
+        replica.edit(0, 1, |tx| tx.get_or_insert_text("t").remove_range(tx, 0, 1));
+        rows(replica).remove(0)
+    };
+    let deletes = delete(&mut with(8, &lawful));
+    let deletes_too = delete(&mut with(9, &lawful));
+    let all = told.encode();
+    for update in lawful {
+        device.sibling_edit(&update).unwrap();
+    }
+    device.set_aside(&[refused.clone(), deletes.clone()]);
+    for update in [&refused, &builds_on_it, &all, &deletes_too] {
+        device.sibling_edit(update).unwrap();
+        assert_eq!(content(&device), "ab []");
+    }
+    let elsewhere = types(&mut with(5, &[]), "z");
+    device.sibling_edit(&elsewhere).unwrap();
+    assert_eq!(content(&device).len(), "abz []".len(), "the rest is taken");
+
+    // The relay has taken them before.
+    device.connected(Some(7));
+    device.opened(Access::Write, 1, 0, Resume::Continues);
+    device.received(2, vec![refused, deletes]).unwrap();
+    let before = content(&device).len();
+    device.sibling_edit(&builds_on_it).unwrap();
+    device.sibling_edit(&deletes_too).unwrap();
+    assert_eq!(content(&device).len(), before + 1);
 }
 
 /// Open at a relay that has no commits.
@@ -221,7 +262,7 @@ fn br1_a_branch_is_merged_when_all_that_the_relay_has_is_here_and_goes_out_in_pa
 }
 
 #[test]
-fn br5_what_was_received_and_builds_on_a_branch_is_made_anew_with_it() {
+fn br6_what_was_received_and_builds_on_a_branch_is_made_anew_with_it() {
     let mut device = replica(REFUSED);
     let row = types(&mut device, "refused ");
     let mut other = with(5, std::slice::from_ref(&row));
