@@ -28,9 +28,14 @@ function lateNews() {
   Object.defineProperty(BroadcastChannel.prototype, 'onmessage', {
     set(hear) {
       const isLate = ({ kind }) => globalThis.isDeaf && kind !== 'edit' && kind !== 'ask'
-      set.call(this, event => (isLate(event.data) ? kept.push(() => hear(event)) : hear(event)))
+      set.call(this, event => {
+        if (!isLate(event.data)) return hear(event)
+        kept.push(() => hear(event))
+        globalThis.kept.push(event.data.kind)
+      })
     },
   })
+  globalThis.kept = []
   globalThis.hearAgain = () => {
     globalThis.isDeaf = false
     for (const tell of kept.splice(0)) tell()
@@ -357,4 +362,63 @@ test('a document is opened without what a tab that is gone has built on a refuse
   assert.deepEqual([seen, await editCounts(page)], [['', 0], [2]])
   const { branches, outbox } = await storeContent(page)
   assert.deepEqual([branches.keys.length, outbox.keys], [2, []])
+})
+
+test('a branch is merged when every tab has put aside what it has built on it', async t => {
+  const tabs = await startTabs(t)
+  const { first, second } = tabs
+  await refuseFirst(tabs)
+  await first.evaluate(() => {
+    const { client } = globalThis.devices.a
+    globalThis.merged = client.branches.list().then(([branch]) => branch.merge())
+  })
+  await Promise.race([
+    second.waitForFunction(() => globalThis.kept.includes('who_heard')),
+    first.evaluate(() => globalThis.merged),
+  ])
+  assert.equal(await on(first, ({ doc }) => doc.text('notes').toString()), '')
+  await second.evaluate(() => globalThis.hearAgain())
+  await first.evaluate(() => globalThis.merged)
+  await on(first, saved)
+  for (const page of [first, second]) {
+    await until(page, ({ doc }) => doc.text('notes').toString() === 'one two')
+    assert.equal(await on(page, ({ doc }) => doc.status.unsent.edits), 0)
+  }
+  await on(second, ({ client }) => client.close())
+  await on(first, ({ client }) => client.close())
+  const { branches, outbox } = await storeContent(first)
+  assert.deepEqual([branches.keys, outbox.keys], [[], []])
+})
+
+test('what a tab has built on a refused edit in a document that it has closed since is merged with it', async t => {
+  const tabs = await startTabs(t)
+  const { first, second } = tabs
+  await refuseFirst(tabs)
+  await on(second, ({ doc }) => doc.close())
+  await on(first, async ({ client }) => (await client.branches.list())[0].merge())
+  await on(first, saved)
+  assert.equal(await on(first, ({ doc }) => doc.text('notes').toString()), 'one two')
+  await on(first, ({ client }) => client.close())
+  assert.deepEqual((await storeContent(first)).outbox.keys, [])
+})
+
+test('tabs that do not tell each other of edits hear of branches all the same', async t => {
+  const { refuser, pages } = await start(t)
+  const [first, second] = [await pages.page(), await pages.page()]
+  await openDevice(first, { url: refuser.syncUrl, broadcast: false })
+  await until(first, ({ doc }) => doc.status.link === 'live')
+  await on(first, ({ client }) => client.pause())
+  await on(first, types, 'one ')
+  await on(first, ({ doc }) => doc.saved('device'))
+  await openDevice(second, { broadcast: false })
+  await on(second, types, 'two')
+  await on(second, ({ doc }) => doc.saved('device'))
+  refuser.refuse()
+  await on(first, ({ client }) => client.resume())
+  assert.equal(await on(first, refusal), 'update_too_large')
+  refuser.accept()
+  await until(second, ({ doc }) => doc.text('notes').toString() === '')
+  await on(first, async ({ client }) => (await client.branches.list())[0].merge())
+  await on(first, saved)
+  assert.equal(await on(first, ({ doc }) => doc.text('notes').toString()), 'one two')
 })

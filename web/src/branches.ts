@@ -1,12 +1,13 @@
 // The branches of a client, as the application holds them.
 
-import { mergeNow } from './branching.js'
+import { type Ending, isLive, mergeNow, tryToEnd } from './branching.js'
 import type { Code } from './code.js'
 import type { StoredBranch } from './device/store.js'
 import type { Doc, DocValue } from './doc.js'
 import { call, type Engine } from './engine.js'
 import { errorFrom, TidewellError } from './error.js'
 import { updateOf } from './loading.js'
+import type { Replica } from './replica.js'
 import { isTrap } from './wasm.js'
 
 /** Edits of one document that the relay refused, with those that build on them. They stay on this device. */
@@ -27,11 +28,15 @@ export interface Branch {
   /**
    * Makes the edits again as new ones of this device, in the same places, without what the relay has of them; the branch
    * is gone then. Text, list elements and deletions are all kept; of an entry of a map, or what this device has counted in
-   * a counter, that was set anew meanwhile, one value remains. Waits while offline. Fails with `update_incomplete` when they build on something that is gone, with
-   * `aborted` or `closed`; the branch stays then. When the relay refuses them again, they become a branch again.
+   * a counter, that was set anew meanwhile, one value remains. Waits while offline, and until every tab that has the
+   * document open has put aside what it had built on them. Fails with `update_incomplete` when they build on something that
+   * is gone, with `aborted` or `closed`; the branch stays then. When the relay refuses them again, they become a branch again.
    */
   merge(options?: { readonly signal?: AbortSignal }): Promise<void>
-  /** Throws these edits away. What joined the branch after it was listed stays. */
+  /**
+   * Throws these edits away. What joined the branch after it was listed stays. Waits for other tabs as `merge` does. Fails
+   * with `closed`.
+   */
   drop(): Promise<void>
 }
 
@@ -92,12 +97,15 @@ function makeBranch(engine: Engine, keeper: DocKeeper, stored: StoredBranch): Br
       ])
     },
     export: async () => call(engine, () => engine.wasm.branch_update(rows.map(updateOf))),
-    merge: ({ signal } = {}) => merge(engine, keeper, stored, signal),
-    async drop() {
-      if (engine.isClosed) throw new TidewellError('closed')
-      engine.device.push([{ kind: 'branch_ended', branch: stored }])
-      await engine.device.flush()
-    },
+    merge: ({ signal } = {}) => end(engine, keeper, stored, signal, { isPossible: isLive, finish: mergeNow }),
+    drop: () =>
+      end(engine, keeper, stored, undefined, {
+        isPossible: () => true,
+        finish() {
+          engine.device.push([{ kind: 'branch_ended', branch: stored }])
+          return true
+        },
+      }),
   }
 }
 
@@ -119,29 +127,29 @@ function readValue(engine: Engine, branch: StoredBranch, updates: readonly Uint8
 }
 
 /** One tab at a time: whoever comes second finds the branch gone. */
-async function merge(
+async function end(
   engine: Engine,
   keeper: DocKeeper,
-  branch: StoredBranch,
+  { id, document }: StoredBranch,
   signal: AbortSignal | undefined,
+  how: Ending,
 ): Promise<void> {
+  if (engine.isClosed) throw new TidewellError('closed')
   const ending = new AbortController()
   const stop = () => ending.abort()
   if (signal?.aborted === true) throw new TidewellError('aborted', undefined, signal.reason)
   signal?.addEventListener('abort', stop, { once: true })
   try {
-    await new Promise<void>((held, reject) => {
-      ending.signal.addEventListener('abort', () => reject(new TidewellError('aborted')), { once: true })
-      engine.tabs.hold(`branch/${branch.id}`, held, ending.signal)
-    })
-    const here = (await storedBranches(engine)).find(({ id }) => id === branch.id)
-    if (here === undefined) return
-    const doc = await keeper.open(branch.document)
+    await engine.tabs.take(`branch/${id}`, ending.signal)
+    if (!(await storedBranches(engine)).some(branch => branch.id === id)) return
+    const doc = await keeper.open(document)
     try {
-      await mergeWhenCurrent(engine, here, ending.signal)
-      await doc.saved('device')
+      const replica = engine.replicas.get(document)
+      if (replica === undefined) throw new TidewellError('closed')
+      await endWhenPossible(engine, replica, id, ending, how)
+      await engine.device.flush()
     } finally {
-      await keeper.close(branch.document, doc)
+      await keeper.close(document, doc)
     }
   } finally {
     signal?.removeEventListener('abort', stop)
@@ -149,29 +157,38 @@ async function merge(
   }
 }
 
-/** Merges once everything is here that the relay has. */
-function mergeWhenCurrent(engine: Engine, branch: StoredBranch, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const replica = engine.replicas.get(branch.document)
-    if (replica === undefined) return reject(new TidewellError('closed'))
-    const end = (finish: () => void) => {
-      replica.retries.delete(attempt)
-      finish()
+/** Tries again whenever there is news of the branches or the relay. */
+async function endWhenPossible(
+  engine: Engine,
+  replica: Replica,
+  id: string,
+  ending: AbortController,
+  how: Ending,
+): Promise<void> {
+  const { signal } = ending
+  const { signal: closing } = replica.ending
+  let wake: () => void = () => undefined
+  const listener = () => wake()
+  const stop = () => {
+    ending.abort()
+    wake()
+  }
+  replica.retries.add(listener)
+  engine.branchListeners.add(listener)
+  signal.addEventListener('abort', stop, { once: true })
+  closing.addEventListener('abort', stop, { once: true })
+  try {
+    for (;;) {
+      if (closing.aborted) throw new TidewellError('closed')
+      if (signal.aborted) throw new TidewellError('aborted')
+      const news = new Promise<void>(resolve => {
+        wake = resolve
+      })
+      if (await tryToEnd(engine, replica, id, signal, how)) return
+      if (!signal.aborted) await news
     }
-    const attempt = () => {
-      // Merging has effects that call it again.
-      if (!replica.retries.delete(attempt)) return
-      try {
-        if (mergeNow(engine, replica, branch)) end(resolve)
-        else replica.retries.add(attempt)
-      } catch (error) {
-        end(() => reject(error))
-      }
-    }
-    replica.retries.add(attempt)
-    signal.addEventListener('abort', () => end(() => reject(new TidewellError('aborted'))), { once: true })
-    const { signal: closing } = replica.ending
-    closing.addEventListener('abort', () => end(() => reject(new TidewellError('closed'))), { once: true })
-    attempt()
-  })
+  } finally {
+    replica.retries.delete(listener)
+    engine.branchListeners.delete(listener)
+  }
 }

@@ -10,6 +10,7 @@ import {
   type Engine,
   flush,
   holdUntilOnDisk,
+  moduleReady,
   refresh,
   report,
   settle,
@@ -18,8 +19,11 @@ import {
 } from './engine.js'
 import {
   addToCore,
+  adopt,
+  dependents,
   hearEdit,
   joining,
+  openDuty,
   randomClientId,
   restoreWatches,
   setBranchesAside,
@@ -28,6 +32,7 @@ import {
   updateOf,
   withUnsaved,
 } from './loading.js'
+import { newId } from './new_id.js'
 import type { Replica } from './replica.js'
 import { isTrap } from './wasm.js'
 
@@ -46,9 +51,11 @@ export function branchOff(engine: Engine, replica: Replica, code: Code | undefin
     if (code === undefined) replica.branching.then(() => branchOff(engine, replica, undefined))
     return
   }
+  const questions = replica.questions.splice(0)
   // What other tabs tell from now on may not be in what is loaded.
   replica.early ??= []
   replica.branching = putAside(engine, replica, code)
+    .then(() => answerQuestions(engine, replica, questions))
     .catch((error: unknown) => report(engine, error))
     .finally(() => {
       replica.branching = undefined
@@ -59,6 +66,97 @@ export function branchOff(engine: Engine, replica: Replica, code: Code | undefin
       refresh(engine, replica)
     })
     .catch((error: unknown) => report(engine, error))
+}
+
+/** What joined a branch must be on the disk; when it cannot be, its being there is told later, and this is asked again. */
+async function answerQuestions(
+  engine: Engine,
+  replica: Replica,
+  questions: readonly string[],
+): Promise<void> {
+  const { device, tabs } = engine
+  if (questions.length === 0 || (device.leaving(replica.name).length > 0 && !(await isWritten(engine))))
+    return
+  for (const question of questions) {
+    tabs.tell({ kind: 'heard', tab: tabs.id, document: replica.name, question })
+  }
+}
+
+function isWritten(engine: Engine): Promise<boolean> {
+  return engine.device.flush().then(
+    () => true,
+    () => false,
+  )
+}
+
+/**
+ * Waits until all tabs that have the document open have put aside what builds on its branches, or `signal`. Until then
+ * they may build more on them, and tell the relay of them under their old names.
+ */
+async function allHaveHeard(engine: Engine, document: string, signal: AbortSignal): Promise<void> {
+  const { tabs } = engine
+  const left = new Set(await tabs.taken(openDuty(document)))
+  left.delete(tabs.id)
+  if (left.size === 0) return
+  const question = newId()
+  const ask = () => tabs.tell({ kind: 'who_heard', tab: tabs.id, document, question })
+  const ending = new AbortController()
+  await new Promise<void>(resolve => {
+    const heard = (tab: string) => {
+      left.delete(tab)
+      if (left.size === 0) resolve()
+    }
+    engine.questions.set(question, heard)
+    engine.branchListeners.add(ask)
+    signal.addEventListener('abort', () => resolve(), { once: true })
+    if (signal.aborted) resolve()
+    for (const tab of left) tabs.whenFree(`${openDuty(document)}${tab}`, () => heard(tab), ending.signal)
+    ask()
+  })
+  ending.abort()
+  engine.questions.delete(question)
+  engine.branchListeners.delete(ask)
+}
+
+/** How a branch ends. */
+export interface Ending {
+  /** False when there is no need to ask the other tabs yet. */
+  readonly isPossible: (engine: Engine, replica: Replica) => boolean
+  /** Does it, with the branch as it is on the disk; answers false when it must wait. */
+  readonly finish: (engine: Engine, replica: Replica, branch: StoredBranch) => boolean
+}
+
+/** True when the relay has the document open. */
+export function isLive(engine: Engine, replica: Replica): boolean {
+  return call(engine, core => core.status(replica.id))[0] === 'live'
+}
+
+/** Ends a branch. Answers false when that must wait for news of the branches or the relay. */
+export async function tryToEnd(
+  engine: Engine,
+  replica: Replica,
+  id: string,
+  signal: AbortSignal,
+  how: Ending,
+): Promise<boolean> {
+  await moduleReady(engine)
+  if (signal.aborted || !how.isPossible(engine, replica)) return false
+  branchOff(engine, replica, undefined)
+  await replica.branching
+  await allHaveHeard(engine, replica.name, signal)
+  await engine.device.flush()
+  const stored = await withUnsaved(engine.device, replica)
+  await moduleReady(engine)
+  if (signal.aborted) return false
+  if (replica.branching !== undefined) return tryToEnd(engine, replica, id, signal, how)
+  const branch = stored.branches.find(branch => branch.id === id)
+  if (branch === undefined) return true
+  const late = call(engine, () => dependents(engine, branch.rows, stored.outbox, stored.received))
+  if (late.length === 0) return how.finish(engine, replica, branch)
+  // They are of a tab that is gone, and about to join, or of one that has closed the document.
+  const open = new Set(await engine.tabs.taken(openDuty(replica.name)))
+  for (const tab of new Set(late.map(row => row.tab))) if (!open.has(tab)) await adopt(engine, replica, tab)
+  return false
 }
 
 async function putAside(engine: Engine, replica: Replica, code: Code | undefined): Promise<void> {

@@ -107,6 +107,7 @@ export async function openClient(wasm: Wasm, options: OpenOptions): Promise<Clie
     isRefreshing: false,
     branchOff,
     branchListeners: new Set(),
+    questions: new Map(),
     tasks: [],
     nextNumber: 0,
     isTelling: false,
@@ -194,9 +195,12 @@ function tellWritten(engine: Engine, changes: readonly Change[]): void {
 
 function hear(engine: Engine, message: TabMessage): void {
   const replica = engine.replicas.get(message.document)
-  if (message.kind === 'branches' && !engine.isClosed) tellBranches(engine)
-  if (replica === undefined || engine.isClosed) return
-  if (message.kind === 'branches') {
+  if (engine.isClosed) return
+  if (message.kind === 'branches') tellBranches(engine)
+  if (message.kind === 'heard') engine.questions.get(message.question)?.(message.tab)
+  if (replica === undefined || message.kind === 'heard') return
+  if (message.kind === 'branches' || message.kind === 'who_heard') {
+    if (message.kind === 'who_heard') replica.questions.push(message.question)
     branchOff(engine, replica, undefined)
     return
   }
@@ -314,6 +318,7 @@ function makeClient(engine: Engine): Client {
     clearInterval(ticking)
     globalThis.removeEventListener?.('pagehide', hide)
     page?.removeEventListener('visibilitychange', onVisibility)
+    for (const { storingWhole } of engine.replicas.values()) if (storingWhole) await storingWhole
     while (isStartingAnew(engine, engine.replicas.values())) await engine.recovery
     for (const replica of engine.replicas.values()) readStatus(engine, replica)
     // From here on edits are refused: what came later would not be written.

@@ -38,6 +38,8 @@ export interface Engine {
   branchOff: (engine: Engine, replica: Replica, code: Code | undefined) => void
   /** Who hears that there are other branches than before. */
   readonly branchListeners: Set<() => void>
+  /** Who waits for answers of other tabs, by question. */
+  readonly questions: Map<string, (tab: string) => void>
   /** Callbacks of the application that wait until no call runs. */
   tasks: (() => void)[]
   /** The number of this tab's next row. Not the document's: one that is opened again must not write over its rows. */
@@ -337,13 +339,12 @@ export function becomeKeeper(engine: Engine, replica: Replica): void {
  * what is stored as received stays when rows become a branch. Until then no cursor is stored.
  */
 export function storeWhole(engine: Engine, replica: Replica): void {
-  if (!replica.owesWhole || replica.rows.size > 0 || replica.isStoringWhole) return
-  replica.isStoringWhole = true
-  tryToStoreWhole(engine, replica)
+  if (!replica.owesWhole || replica.rows.size > 0) return
+  replica.storingWhole ??= tryToStoreWhole(engine, replica)
     // A failure of the disk is told in the status, and this is tried again.
     .catch(() => undefined)
     .finally(() => {
-      replica.isStoringWhole = false
+      replica.storingWhole = undefined
     })
 }
 

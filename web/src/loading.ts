@@ -29,8 +29,13 @@ import { type Core, isTrap, replaceWasm, wasmGeneration } from './wasm.js'
 const notLoaded = -1
 export const toBeLoaded = -2
 
+/** Begins the names of the duties that tabs have while a document is open in them: the tab's name follows. */
+export const openDuty = (document: string) => `open/${document}/`
+
 /** Loads a document from this device alone. Fails with `invalid_name` or `closed`, or as reading the store does. */
 export async function loadReplica(engine: Engine, replica: Replica): Promise<void> {
+  // Who ends a branch waits for those who may not have heard of it.
+  await engine.tabs.take(`${openDuty(replica.name)}${engine.tabs.id}`, replica.ending.signal)
   const stored = await withUnsaved(engine.device, replica)
   await moduleReady(engine)
   try {
@@ -78,11 +83,12 @@ export function watchTab(engine: Engine, replica: Replica, tab: string): void {
   if (tab === engine.tabs.id || replica.knownTabs.has(tab)) return
   replica.knownTabs.add(tab)
   const { signal } = replica.ending
-  engine.tabs.whenGone(tab, () => inBackground(engine, replica, adopt(engine, replica, tab)), signal)
+  const gone = () => inBackground(engine, replica, adopt(engine, replica, tab))
+  engine.tabs.whenFree(`tab/${tab}`, gone, signal)
 }
 
 /** Takes over the rows of a tab that is gone, unless another tab has: it shows them, and pushes them. */
-async function adopt(engine: Engine, replica: Replica, tab: string): Promise<void> {
+export async function adopt(engine: Engine, replica: Replica, tab: string): Promise<void> {
   replica.knownTabs.add(tab)
   const { signal } = replica.ending
   const duty = `rows/${tab}/${replica.name}`
@@ -242,7 +248,7 @@ function isUsable(replica: Replica, row: Row): boolean {
 }
 
 /** Those of `rows` that build on something of `refused` that the relay does not have. */
-function dependents(
+export function dependents(
   engine: Engine,
   refused: readonly OutboxRow[],
   rows: readonly OutboxRow[],

@@ -49,7 +49,7 @@ export interface Replica {
   isOffering: boolean
   /** No cursor may be stored before the whole document is. */
   owesWhole: boolean
-  isStoringWhole: boolean
+  storingWhole: Promise<void> | undefined
   /** How often another tab has told something. */
   heard: number
   /** Rows of branches, by name, that the document in the module is without. */
@@ -71,6 +71,8 @@ export interface Replica {
   branching: Promise<void> | undefined
   /** Why edits were refused while nobody waited: the next who does is told. */
   unheard: Code | undefined
+  /** Tabs that wait until this one has looked for branches. */
+  questions: string[]
   /** Another tab has made a branch while the document was being loaded. */
   hasMissedBranch: boolean
   /** Calls that may succeed when where it stands at the relay has changed. */
@@ -107,7 +109,7 @@ export function newReplica(name: string, status: Status): Replica {
     storedCursor: undefined,
     isOffering: false,
     owesWhole: false,
-    isStoringWhole: false,
+    storingWhole: undefined,
     heard: 0,
     aside: new Set(),
     foldable: { rows: 0, bytes: 0, snapshotBytes: 0 },
@@ -123,6 +125,7 @@ export function newReplica(name: string, status: Status): Replica {
     setAside: new Set(),
     branching: undefined,
     unheard: undefined,
+    questions: [],
     hasMissedBranch: false,
     retries: new Set(),
     failures: 0,

@@ -3,6 +3,7 @@
 // A tab holds a lock named by its id for as long as it lives, however it ends. Without Web Locks there is no store that
 // tabs could share; without BroadcastChannel, or with it switched off, tabs meet at the relay and at the next start.
 
+import { TidewellError } from './error.js'
 import { newId } from './new_id.js'
 
 /** What tabs tell each other. */
@@ -11,6 +12,9 @@ export type TabMessage =
   | { readonly kind: 'ask'; readonly tab: string; readonly document: string; readonly known: Uint8Array }
   /** Rows have left the outbox, or a branch has ended. */
   | { readonly kind: 'branches'; readonly tab: string; readonly document: string }
+  /** A branch is to end: who has heard of all branches, and has on the disk what joins them? */
+  | { readonly kind: 'who_heard'; readonly tab: string; readonly document: string; readonly question: string }
+  | { readonly kind: 'heard'; readonly tab: string; readonly document: string; readonly question: string }
 
 /** This tab among its siblings. */
 export interface Tabs {
@@ -18,14 +22,18 @@ export interface Tabs {
   /** A number that no other living tab has, from 0 on. */
   readonly place: number
   tell(message: TabMessage): void
-  /** Calls once when a tab is gone; at once when it is already. Ends when `signal` says so. */
-  whenGone(tab: string, gone: () => void, signal: AbortSignal): void
+  /** Calls once when nobody has a duty; at once when nobody has it already. Ends when `signal` says so. */
+  whenFree(duty: string, free: () => void, signal: AbortSignal): void
   /** True when a tab was gone at the moment of asking. */
   isGone(tab: string): Promise<boolean>
   /** Holds a duty from when it is free until `signal`: `begin` is called when it is this tab's. */
   hold(duty: string, begin: () => void, signal: AbortSignal): void
   /** Holds a duty until `signal` if it is free now; answers if it is. */
   tryHold(duty: string, signal: AbortSignal): Promise<boolean>
+  /** Holds a duty until `signal`, once it is free. Fails with `aborted`. */
+  take(duty: string, signal: AbortSignal): Promise<void>
+  /** The ends of the names of those duties that somebody has, which begin with `beginning`. */
+  taken(beginning: string): Promise<readonly string[]>
   close(): void
 }
 
@@ -35,15 +43,17 @@ export function singleTab(): Tabs {
     id: newId(),
     place: 0,
     tell: () => undefined,
-    whenGone: (_tab, gone) => gone(),
+    whenFree: (_duty, free) => free(),
     isGone: () => Promise.resolve(true),
     hold: (_duty, begin) => begin(),
     tryHold: () => Promise.resolve(true),
+    take: () => Promise.resolve(),
+    taken: () => Promise.resolve([]),
     close: () => undefined,
   }
 }
 
-/** Joins the tabs of `store`. `hear` is called for what others tell, unless `broadcast` is false. */
+/** Joins the tabs of `store`. `hear` is called for what others tell, of edits unless `broadcast` is false. */
 export async function joinTabs(
   store: string,
   broadcast: boolean,
@@ -54,10 +64,13 @@ export async function joinTabs(
   const id = newId()
   const ending = new AbortController()
   const name = (what: string) => `tidewell/${store}/${what}`
-  const whole =
-    typeof BroadcastChannel === 'undefined' || !broadcast ? undefined : new BroadcastChannel(name('tabs'))
+  const whole = typeof BroadcastChannel === 'undefined' ? undefined : new BroadcastChannel(name('tabs'))
+  /** Of branches all tabs must know. */
+  const isTold = ({ kind }: TabMessage) => broadcast || (kind !== 'edit' && kind !== 'ask')
   if (whole !== undefined) {
-    whole.onmessage = (event: MessageEvent<TabMessage>) => hear(event.data)
+    whole.onmessage = ({ data }: MessageEvent<TabMessage>) => {
+      if (isTold(data)) hear(data)
+    }
   }
 
   function tryHold(duty: string, signal: AbortSignal): Promise<boolean> {
@@ -91,9 +104,23 @@ export async function joinTabs(
     place,
     hold,
     tryHold,
-    tell: message => whole?.postMessage(message),
-    whenGone(tab, gone, signal) {
-      locks.request(name(`tab/${tab}`), { mode: 'shared', signal }, gone).catch(() => undefined)
+    tell(message) {
+      if (isTold(message)) whole?.postMessage(message)
+    },
+    whenFree(duty, free, signal) {
+      locks.request(name(duty), { mode: 'shared', signal }, free).catch(() => undefined)
+    },
+    take: (duty, signal) =>
+      new Promise((held, reject) => {
+        const abort = () => reject(new TidewellError('aborted'))
+        signal.addEventListener('abort', abort, { once: true })
+        hold(duty, held, signal)
+        if (signal.aborted) abort()
+      }),
+    async taken(beginning) {
+      const { held = [] } = await locks.query()
+      const start = name(beginning)
+      return held.flatMap(({ name = '' }) => (name.startsWith(start) ? name.slice(start.length) : []))
     },
     isGone: tab =>
       locks
