@@ -4,7 +4,16 @@ import assert from 'node:assert/strict'
 import test from 'node:test'
 import * as Y from 'yjs'
 
-import { on, openDevice, startPages, storeContent, until, untilAnswered } from './client_page.mjs'
+import {
+  crash,
+  failingWrites,
+  on,
+  openDevice,
+  startPages,
+  storeContent,
+  until,
+  untilAnswered,
+} from './client_page.mjs'
 import { openRefuser } from './refuser.mjs'
 import { startRelay, temporaryFolder } from './relay.mjs'
 
@@ -421,4 +430,38 @@ test('tabs that do not tell each other of edits hear of branches all the same', 
   await on(first, async ({ client }) => (await client.branches.list())[0].merge())
   await on(first, saved)
   assert.equal(await on(first, ({ doc }) => doc.text('notes').toString()), 'one two')
+})
+
+test('a branch whose merge the relay has, though the disk failed, is not made a second time when it is merged again', async t => {
+  const { relay, refuser, pages } = await start(t)
+  const [page, elsewhere] = [await pages.page(failingWrites), await pages.page()]
+  await openDevice(page, { url: refuser.syncUrl })
+  await openDevice(elsewhere, { store: 'elsewhere', url: relay.url })
+  await until(page, ({ doc }) => doc.status.link === 'live')
+  refuser.refuse()
+  await on(page, types, 'refused')
+  assert.equal(await on(page, refusal), 'update_too_large')
+  refuser.accept()
+  assert.deepEqual(await editCounts(page), [1])
+  await page.evaluate(() => {
+    globalThis.isBroken = true
+  })
+  const failure = await on(page, async ({ client }) => {
+    const [branch] = await client.branches.list()
+    return branch.merge().catch(error => error.code)
+  })
+  assert.equal(failure, 'device_failed')
+  await on(page, saved)
+  await until(elsewhere, ({ doc }) => doc.text('notes').toString() === 'refused')
+  await crash(pages, page)
+
+  const next = await pages.page()
+  await openDevice(next, { url: relay.url })
+  assert.deepEqual(await editCounts(next), [1])
+  await on(next, async ({ client }) => (await client.branches.list())[0].merge())
+  assert.deepEqual(await editCounts(next), [])
+  await on(next, types, '.')
+  await on(next, saved)
+  for (const page of [next, elsewhere])
+    await until(page, ({ doc }) => doc.text('notes').toString() === 'refused.')
 })

@@ -87,3 +87,23 @@ export function storeContent(page, store = 'default') {
     return content
   }, store)
 }
+
+/** Ends a tab's process where it stands. */
+export async function crash(pages, page) {
+  const client = await pages.context.newCDPSession(page)
+  const crashed = page.waitForEvent('crash')
+  // Never answered: there is nobody left to answer.
+  client.send('Page.crash').catch(() => undefined)
+  await crashed
+  await page.close()
+}
+
+/** For pages: aborts transactions that write while `globalThis.isBroken`. */
+export function failingWrites() {
+  const transaction = IDBDatabase.prototype.transaction
+  IDBDatabase.prototype.transaction = function (stores, mode, options) {
+    const tx = transaction.call(this, stores, mode, options)
+    if (mode === 'readwrite' && globalThis.isBroken) tx.commit = () => tx.abort()
+    return tx
+  }
+}

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
-import { on, openDevice, startPages, storeContent, until } from './client_page.mjs'
+import { crash, failingWrites, on, openDevice, startPages, storeContent, until } from './client_page.mjs'
 import { startRelay, temporaryFolder } from './relay.mjs'
 import { randomNumbers } from './traces.mjs'
 
@@ -39,16 +39,6 @@ test('stores of different names in one page share nothing', async t => {
   await openDevice(page, { name: 'b', store: 'b' })
   assert.equal(await on(page, ({ doc }) => doc.text('notes').toString(), undefined, 'b'), '')
 })
-
-/** Ends a tab's process where it stands. */
-async function crash(pages, page) {
-  const client = await pages.context.newCDPSession(page)
-  const crashed = page.waitForEvent('crash')
-  // Never answered: there is nobody left to answer.
-  client.send('Page.crash').catch(() => undefined)
-  await crashed
-  await page.close()
-}
 
 test('two tabs offline, killed and opened again at random, lose no edit that was saved and converge', async t => {
   const seed = Number(process.env.TIDEWELL_SEED ?? Date.now() % 1_000_000)
@@ -245,13 +235,3 @@ test('what a tab counted while the disk failed is counted once, when the tab die
   await until(next, ({ doc }) => doc.status.link === 'live')
   assert.equal(await on(next, ({ doc }) => doc.counter('likes').value), 7)
 })
-
-/** Aborts transactions that write while `globalThis.isBroken`. */
-function failingWrites() {
-  const transaction = IDBDatabase.prototype.transaction
-  IDBDatabase.prototype.transaction = function (stores, mode, options) {
-    const tx = transaction.call(this, stores, mode, options)
-    if (mode === 'readwrite' && globalThis.isBroken) tx.commit = () => tx.abort()
-    return tx
-  }
-}

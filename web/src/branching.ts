@@ -24,7 +24,6 @@ import {
   hearEdit,
   joining,
   openDuty,
-  randomClientId,
   restoreWatches,
   setBranchesAside,
   takeInto,
@@ -239,15 +238,16 @@ export function mergeNow(engine: Engine, replica: Replica, branch: StoredBranch)
   const edits = branch.rows.reduce((sum, row) => sum + row.edits, 0)
   try {
     call(engine, core =>
-      core.merge_branch(replica.id, branch.rows.map(updateOf), randomClientId(), edits, Date.now()),
+      core.merge_branch(replica.id, branch.id, branch.rows.map(updateOf), edits, Date.now()),
     )
   } catch (error) {
     if (isWaiting(error)) return false
     throw error
   }
-  // With the edits in one transaction: a branch that was merged is not there to be merged again.
+  // With the edits in one transaction. When it fails the relay hears of them all the same: merged again, the branch is found
+  // to be there.
   engine.device.push([{ kind: 'branch_ended', branch }])
-  // The relay hears of them when the disk does: what it has and this device does not know of would be made once more.
+  // There may be counts in it.
   holdUntilOnDisk(engine)
   settle(engine)
   return true

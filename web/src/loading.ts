@@ -372,7 +372,7 @@ function setAside(engine: Engine, replica: Replica, row: Row): void {
 }
 
 /** Random below 2^53; it enters the document with the first edit only. */
-export function randomClientId(): number {
+function randomClientId(): number {
   const [high = 0, low = 0] = crypto.getRandomValues(new Uint32Array(2))
   return (high & 0x1fffff) * 2 ** 32 + low
 }

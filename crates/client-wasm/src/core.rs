@@ -105,8 +105,7 @@ impl Core {
         self.with(id, |replica| replica.sibling_edit(&update)).unwrap_or(Ok(())).map_err(fail)
     }
 
-    /// Makes the edits of a branch anew, as one that counts as `edits`. `first_client` is random below 2^53 and never
-    /// used before.
+    /// Makes the edits of a branch anew, as one that counts as `edits`. `name` is the branch's own, and random.
     ///
     /// # Errors
     /// `disconnected`, `update_incomplete`, `update_too_large` and the codes of what no relay takes; then nothing was
@@ -114,14 +113,13 @@ impl Core {
     pub fn merge_branch(
         &mut self,
         id: u32,
+        name: &str,
         rows: Vec<Uint8Array>,
-        first_client: f64,
         edits: u32,
         now_ms: f64,
     ) -> Result<(), JsValue> {
         let rows = crate::to_updates(&rows);
-        let first_client = first_client as u64 % CLIENT_ID_END;
-        let merge = |replica: &mut Replica| replica.merge_branch(&rows, first_client, edits, now_ms as u64);
+        let merge = |replica: &mut Replica| replica.merge_branch(name, &rows, edits, now_ms as u64);
         self.with(id, merge).unwrap_or(Err(Code::Closed)).map_err(fail)?;
         self.take_note(id);
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! A refused edit leaves a hole in its author's clock, so that nothing which that author makes later can enter. The
 //! device keeps the edits as they are and goes on under another client ID. When they are to be merged after all, they
-//! are made anew: the same edits in the same places under client IDs that were never used, without what the relay has.
+//! are made anew: the same edits in the same places under other client IDs, without what the relay has.
 //! Rules BR1 to BR6 of `docs/protocol.md`.
 
 use crate::admission::Admitted;
@@ -145,11 +145,11 @@ impl SetAside {
     }
 }
 
-/// The edits of `rows` as new ones, under client IDs from `first_client` on, for a document of which `known` is known:
-/// what is known of them is left out. The updates are to be applied in their order. Fails with the code of what
-/// prevents it: `update_incomplete` when they build on something that is not there.
-pub fn made_anew(rows: &[Bytes], known: &Admitted, first_client: u64) -> Result<Vec<Bytes>, Code> {
-    let renamed = Renamed::new(rows, known, first_client).map_err(InvalidUpdate::code)?;
+/// The edits of `rows` as new ones, under client IDs that nobody else uses, for a document of which `known` is known:
+/// what is known of them, under their old names or their new ones, is left out. The updates are to be applied in their
+/// order. Fails with the code of what prevents it: `update_incomplete` when they build on something that is not there.
+pub fn made_anew(branch: &str, rows: &[Bytes], known: &Admitted) -> Result<Vec<Bytes>, Code> {
+    let renamed = Renamed::new(branch, rows, known).map_err(InvalidUpdate::code)?;
     let mut waiting = Vec::new();
     for row in rows {
         let new = diff(row, &known.state_vector()).map_err(InvalidUpdate::code)?;
@@ -190,18 +190,34 @@ pub fn as_one_update(rows: &[Bytes]) -> Result<Bytes, Code> {
     })
 }
 
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a. A branch's name is random; nobody can look for another one with the same hash.
+fn hash(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 /// New names for the units of a branch: another client ID for each of its makers, whose clock begins with the first
 /// unit that is not known.
 struct Renamed(ClientMap<(u64, u32)>);
 
 impl Renamed {
-    fn new(rows: &[Bytes], known: &Admitted, first_client: u64) -> Result<Self, InvalidUpdate> {
+    /// A branch whose merge was not stored, though the relay has it, is merged again under the same names. Anything that
+    /// would put other edits under them, as another beginning, changes the names.
+    fn new(branch: &str, rows: &[Bytes], known: &Admitted) -> Result<Self, InvalidUpdate> {
         let mut makers = ClientMap::default();
+        let mut digest = hash(FNV_OFFSET, branch.as_bytes());
         for row in rows {
+            digest = hash(digest, row);
             for section in Scan::new(row)?.sections {
-                let next = (first_client + makers.len() as u64) % CLIENT_ID_END;
-                makers.get_or_insert_with(section.client, || (next, known.clock(section.client)));
+                makers.get_or_insert_with(section.client, || (0, known.clock(section.client)));
             }
+        }
+        for (_, (_, first)) in makers.iter() {
+            digest = hash(digest, &first.to_le_bytes());
+        }
+        for (client, next) in makers.values_mut().zip(0..) {
+            client.0 = digest.wrapping_add(next) % CLIENT_ID_END;
         }
         Ok(Renamed(makers))
     }

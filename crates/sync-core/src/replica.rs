@@ -351,19 +351,13 @@ impl Replica {
     }
 
     /// Makes the edits of a branch anew, as [`branch::made_anew`] says: new rows of the outbox that count as `edits`.
-    /// Fails with `disconnected` unless everything is here that the relay has: of what it has stored of them nothing
-    /// would be known. On an error nothing was changed.
-    pub fn merge_branch(
-        &mut self,
-        rows: &[Bytes],
-        first_client: u64,
-        edits: u32,
-        now_ms: u64,
-    ) -> Result<(), Code> {
+    /// `name` is the branch's own, random and never used before. Fails with `disconnected` unless everything is here that
+    /// the relay has: of what it has stored of them nothing would be known. On an error nothing was changed.
+    pub fn merge_branch(&mut self, name: &str, rows: &[Bytes], edits: u32, now_ms: u64) -> Result<(), Code> {
         if !self.is_current() {
             return Err(Code::Disconnected);
         }
-        let updates = self.made_anew(rows, first_client)?;
+        let updates = self.made_anew(name, rows)?;
         for (index, update) in updates.into_iter().enumerate() {
             self.take(&update)?;
             let edits = if index == 0 { edits } else { 0 };
@@ -378,7 +372,7 @@ impl Replica {
 
     /// What was received and builds on the branch is made anew with it: the relay had it once, and a backup was restored
     /// since.
-    fn made_anew(&mut self, rows: &[Bytes], first_client: u64) -> Result<Vec<Bytes>, Code> {
+    fn made_anew(&mut self, name: &str, rows: &[Bytes]) -> Result<Vec<Bytes>, Code> {
         let (places, received): (Vec<usize>, Vec<Bytes>) = self
             .held
             .iter()
@@ -389,7 +383,7 @@ impl Replica {
         let building = branch::dependents(rows, &received, &self.admitted);
         let all = building.iter().filter_map(|at| received.get(*at as usize));
         let all: Vec<Bytes> = rows.iter().chain(all).cloned().collect();
-        match branch::made_anew(&all, &self.admitted, first_client) {
+        match branch::made_anew(name, &all, &self.admitted) {
             Ok(updates) => {
                 for at in building.into_iter().rev() {
                     let place = places.get(at as usize).copied();
@@ -399,7 +393,7 @@ impl Replica {
                 Ok(updates)
             }
             // Some of it builds on something else too.
-            Err(_) => branch::made_anew(rows, &self.admitted, first_client),
+            Err(_) => branch::made_anew(name, rows, &self.admitted),
         }
     }
 

@@ -7,7 +7,7 @@ use yrs::{Array, ArrayPrelim, GetString, Map, MapPrelim, Text, Transact, Transac
 
 const LAWFUL: u64 = 1;
 const REFUSED: u64 = 2;
-const ANEW: u64 = 77;
+const NAME: &str = "77";
 
 fn replica(client_id: u64) -> Replica {
     Replica::new(DocumentName::parse("a/b").unwrap(), 0, client_id)
@@ -80,15 +80,26 @@ proptest! {
 
         let mut merged = with(3, &document);
         let known = merged.admitted().clone();
-        let anew = made_anew(&branch, &known, ANEW).unwrap();
+        let anew = made_anew(NAME, &branch, &known).unwrap();
         for update in &anew {
             let scan = Scan::new(update).unwrap();
-            prop_assert!(scan.sections.iter().all(|section| section.client == ANEW));
+            prop_assert!(scan.sections.iter().all(|section| ![LAWFUL, REFUSED].contains(&section.client)));
             merged.sibling_edit(update).unwrap();
         }
         prop_assert_eq!(content(&merged), content(&device));
-        let again = made_anew(&branch, device.admitted(), ANEW).unwrap();
+        let again = made_anew(NAME, &branch, device.admitted()).unwrap();
         prop_assert!(again.is_empty(), "what is known is not made again");
+        // Some of it came to the relay before the device died, whose disk had failed.
+        for update in &anew {
+            let again = made_anew(NAME, &branch, merged.admitted()).unwrap();
+            prop_assert!(again.is_empty(), "what was merged before is not merged again");
+            let mut partly = with(5, &document);
+            partly.sibling_edit(update).ok();
+            for update in made_anew(NAME, &branch, partly.admitted()).unwrap() {
+                partly.sibling_edit(&update).unwrap();
+            }
+            prop_assert_eq!(content(&partly), content(&device));
+        }
         // Everybody agrees on the order, also those who get the new edits before others.
         let other = with(4, &[document, anew].concat());
         prop_assert_eq!(content(&other), content(&device));
@@ -122,8 +133,8 @@ fn br1_edits_that_build_on_what_is_gone_are_not_made_anew() {
     let mut device = replica(REFUSED);
     let (first, second) = (types(&mut device, "a"), types(&mut device, "b"));
     let nothing = Admitted::new();
-    assert_eq!(made_anew(std::slice::from_ref(&second), &nothing, ANEW), Err(Code::UpdateIncomplete));
-    assert_eq!(made_anew(&[second, first], &nothing, ANEW).unwrap().len(), 2, "in any order");
+    assert_eq!(made_anew(NAME, std::slice::from_ref(&second), &nothing), Err(Code::UpdateIncomplete));
+    assert_eq!(made_anew(NAME, &[second, first], &nothing).unwrap().len(), 2, "in any order");
 }
 
 #[test]
@@ -246,7 +257,7 @@ fn br1_a_branch_is_merged_when_all_that_the_relay_has_is_here_and_goes_out_in_pa
     let mut device = replica(REFUSED);
     let row = types(&mut device, &"x".repeat(UPDATE_BYTES_MAX));
     let mut merging = replica(3);
-    let merge = |replica: &mut Replica| replica.merge_branch(std::slice::from_ref(&row), ANEW, 1, 5);
+    let merge = |replica: &mut Replica| replica.merge_branch(NAME, std::slice::from_ref(&row), 1, 5);
     assert_eq!(merge(&mut merging), Err(Code::Disconnected));
     merging.connected(Some(7));
     merging.opened(Access::Write, 1, 4, Resume::Continues);
@@ -274,7 +285,7 @@ fn br6_what_was_received_and_builds_on_a_branch_is_made_anew_with_it() {
     merging.connected(Some(7));
     merging.opened(Access::Write, 1, 0, Resume::Continues);
     merging.drain();
-    merging.merge_branch(std::slice::from_ref(&row), ANEW, 1, 5).unwrap();
+    merging.merge_branch(NAME, std::slice::from_ref(&row), 1, 5).unwrap();
     assert_eq!(content(&merging), content(&other));
     let made = rows(&mut merging);
     assert_eq!(content(&with(4, &made)), content(&other), "the relay has both");
