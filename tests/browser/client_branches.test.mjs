@@ -7,6 +7,7 @@ import * as Y from 'yjs'
 import {
   crash,
   failingWrites,
+  hasKeeper,
   on,
   openDevice,
   startPages,
@@ -292,10 +293,7 @@ test('what a tab stores of others when the one that did is gone is without edits
   await on(next, types, 'refused')
   await on(next, ({ client }) => client.branches.list())
   await keeper.close()
-  await untilAnswered(next, async () => {
-    const { held } = await navigator.locks.query()
-    return held.filter(({ name }) => name.startsWith('tidewell/default/keeper/')).length === 1
-  })
+  await untilAnswered(next, hasKeeper)
   // The store is read once more, and written.
   await on(next, ({ doc }) => doc.saved('device'))
   await on(next, ({ client }) => client.branches.list())

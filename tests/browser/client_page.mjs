@@ -107,3 +107,9 @@ export function failingWrites() {
     return tx
   }
 }
+
+/** For `untilAnswered`: a tab stores what comes from the relay, once the one that did is gone. */
+export async function hasKeeper() {
+  const { held } = await navigator.locks.query()
+  return held.some(({ name }) => name.startsWith('tidewell/default/keeper/'))
+}

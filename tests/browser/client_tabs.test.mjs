@@ -3,7 +3,17 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
-import { crash, failingWrites, on, openDevice, startPages, storeContent, until } from './client_page.mjs'
+import {
+  crash,
+  failingWrites,
+  hasKeeper,
+  on,
+  openDevice,
+  startPages,
+  storeContent,
+  until,
+  untilAnswered,
+} from './client_page.mjs'
 import { startRelay, temporaryFolder } from './relay.mjs'
 import { randomNumbers } from './traces.mjs'
 
@@ -234,4 +244,32 @@ test('what a tab counted while the disk failed is counted once, when the tab die
   await on(next, ({ doc }) => doc.saved('relay'))
   await until(next, ({ doc }) => doc.status.link === 'live')
   assert.equal(await on(next, ({ doc }) => doc.counter('likes').value), 7)
+})
+
+test('a tab that begins to store what comes from a relay of another history stores what others did not', async t => {
+  const before = await startRelay(t, { data: await temporaryFolder(t) })
+  const pages = await startPages(t)
+  const [keeper, next, elsewhere] = [await pages.page(), await pages.page(), await pages.page()]
+  const types = (page, text) => on(page, ({ doc }, text) => doc.text('notes').insert(0, text), text)
+  await openDevice(keeper, { url: before.url })
+  for (const letter of ['c', 'b', 'a']) {
+    await types(keeper, letter)
+    await on(keeper, ({ doc }) => doc.saved('relay'))
+  }
+  await on(keeper, ({ client }) => client.close())
+  await openDevice(keeper)
+
+  const relay = await startRelay(t, { data: await temporaryFolder(t) })
+  await openDevice(next, { url: relay.url })
+  await openDevice(elsewhere, { store: 'elsewhere', url: relay.url })
+  await until(elsewhere, ({ doc }) => doc.text('notes').toString() === 'abc')
+  await types(elsewhere, 'z')
+  await until(next, ({ doc }) => doc.text('notes').toString() === 'zabc')
+  await on(keeper, ({ client }) => client.close())
+  await untilAnswered(next, hasKeeper)
+  await types(elsewhere, 'y')
+  await until(next, ({ doc }) => doc.text('notes').toString() === 'yzabc')
+  await on(next, ({ client }) => client.close())
+  await openDevice(next)
+  assert.equal(await on(next, ({ doc }) => doc.text('notes').toString()), 'yzabc')
 })
