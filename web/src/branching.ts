@@ -41,10 +41,13 @@ import { isTrap } from './wasm.js'
  * if there are other branches than this tab knows.
  */
 export function branchOff(engine: Engine, replica: Replica, code: Code | undefined): void {
+  const isEnded = () => engine.isClosed || replica.ending.signal.aborted
+  if (isEnded()) return
   if (replica.id < 0) {
     replica.hasMissedBranch = true
     return
   }
+  replica.hasMissedBranch = false
   if (replica.branching !== undefined) {
     // The other tab's branch is there when this one is looked at.
     if (code === undefined) replica.branching.then(() => branchOff(engine, replica, undefined))
@@ -55,12 +58,14 @@ export function branchOff(engine: Engine, replica: Replica, code: Code | undefin
   replica.early ??= []
   replica.branching = putAside(engine, replica, code)
     .then(() => answerQuestions(engine, replica, questions))
-    .catch((error: unknown) => report(engine, error))
+    .catch((error: unknown) => {
+      if (!isEnded()) report(engine, error)
+    })
     .finally(() => {
       replica.branching = undefined
       const early = replica.early ?? []
       replica.early = undefined
-      if (engine.isClosed || replica.ending.signal.aborted) return
+      if (isEnded()) return
       for (const update of early) hearEdit(engine, replica, update)
       refresh(engine, replica)
     })

@@ -95,7 +95,10 @@ export function startRecovery(engine: Engine, failure: unknown): void {
     engine.recovery = undefined
     for (const replica of engine.replicas.values()) flush(engine, replica)
     act(engine, () => undefined)
-    for (const replica of engine.replicas.values()) refresh(engine, replica)
+    for (const replica of engine.replicas.values()) {
+      if (replica.hasMissedBranch) engine.branchOff(engine, replica, undefined)
+      refresh(engine, replica)
+    }
     tell(engine)
   })
 }
