@@ -14,6 +14,7 @@ import {
   until,
   untilAnswered,
 } from './client_page.mjs'
+import { openLink } from './link.mjs'
 import { startRelay, temporaryFolder } from './relay.mjs'
 import { randomNumbers } from './traces.mjs'
 
@@ -272,4 +273,52 @@ test('a tab that begins to store what comes from a relay of another history stor
   await on(next, ({ client }) => client.close())
   await openDevice(next)
   assert.equal(await on(next, ({ doc }) => doc.text('notes').toString()), 'yzabc')
+})
+
+test('a tab that begins to store what comes in the midst of what was lacking stores all of it', async t => {
+  const relay = await startRelay(t, { data: await temporaryFolder(t) })
+  const link = await openLink(t)
+  await link.lead(relay.port)
+  const pages = await startPages(t)
+  const [one, two, others] = [await pages.page(), await pages.page(), await pages.page()]
+  const set = async key => {
+    await openDevice(others, { name: key, store: key, url: relay.syncUrl })
+    await on(
+      others,
+      async ({ client, doc }, key) => {
+        doc.map('large').set(key, 'x'.repeat(1_500_000))
+        await doc.saved('relay')
+        await client.close()
+      },
+      key,
+      key,
+    )
+  }
+  // The device knows a commit: of what comes after it, no part but the last one moves the cursor.
+  await openDevice(one, { url: relay.syncUrl })
+  await on(one, async ({ doc, client }) => {
+    doc.map('large').set('small', 1)
+    await doc.saved('relay')
+    await client.close()
+  })
+  await set('first')
+  await set('second')
+  // The tab that stores does not hear the relay.
+  await openDevice(one)
+  await link.narrow(400_000)
+  await openDevice(two, { url: link.syncUrl })
+  await until(two, ({ doc }) => doc.map('large').get('first') !== undefined)
+  await on(one, ({ client }) => client.close())
+  await untilAnswered(two, hasKeeper)
+  assert.equal(
+    await on(two, ({ doc }) => doc.map('large').get('second')),
+    undefined,
+    'the rest is on its way',
+  )
+  await link.narrow(null)
+  await until(two, ({ doc }) => doc.map('large').get('second') !== undefined)
+  await on(two, ({ client }) => client.close())
+  await openDevice(two)
+  const keys = await on(two, ({ doc }) => [...doc.map('large').keys()].sort())
+  assert.deepEqual(keys, ['first', 'second', 'small'])
 })

@@ -22,5 +22,7 @@ export async function openLink(t) {
     },
     /** Leads to the relay on this port from now on. */
     lead: port => command({ do: 'target', address: `127.0.0.1:${port}` }),
+    /** Carries so many bytes a second; `null` is no limit. */
+    narrow: bytesPerSecond => command({ do: 'bandwidth', bytes_per_second: bytesPerSecond }),
   }
 }

@@ -66,7 +66,7 @@ export function branchOff(engine: Engine, replica: Replica, code: Code | undefin
       const early = replica.early ?? []
       replica.early = undefined
       if (isEnded()) return
-      for (const update of early) hearEdit(engine, replica, update)
+      for (const told of early) hearEdit(engine, replica, told)
       refresh(engine, replica)
     })
     .catch((error: unknown) => report(engine, error))

@@ -6,7 +6,17 @@ import { type Connection, keepConnection, type SocketConstructor } from './conne
 import { openDevice, type StorageChoice } from './device/device.js'
 import type { Change } from './device/store.js'
 import { type Doc, makeDoc } from './doc.js'
-import { act, type Engine, flush, isAboutToken, readStatus, refresh, report, storeWhole } from './engine.js'
+import {
+  act,
+  type Engine,
+  flush,
+  hasHeardOfAll,
+  isAboutToken,
+  readStatus,
+  refresh,
+  report,
+  storeWhole,
+} from './engine.js'
 import { errorFrom, TidewellError } from './error.js'
 import { leftBehind } from './left_behind.js'
 import { askSiblings, hearEdit, loadReplica, recover, watchTab } from './loading.js'
@@ -206,8 +216,8 @@ function hear(engine: Engine, message: TabMessage): void {
   }
   if (replica.early === undefined) watchTab(engine, replica, message.tab)
   if (message.kind === 'edit') {
-    if (replica.early !== undefined) replica.early.push(message.update)
-    else hearEdit(engine, replica, message.update)
+    if (replica.early !== undefined) replica.early.push(message)
+    else hearEdit(engine, replica, message)
     return
   }
   if (replica.early !== undefined) return
@@ -217,10 +227,13 @@ function hear(engine: Engine, message: TabMessage): void {
 async function answer(engine: Engine, replica: Replica, known: Uint8Array): Promise<void> {
   flush(engine, replica)
   await engine.device.flush()
+  // Out of a document with refused edits nothing is told: what they have displaced here no row of theirs names.
+  if (!hasHeardOfAll(replica, (await engine.device.load(replica.name)).branches)) return
   act(engine, core => {
     const update = core.diff(replica.id, known)
+    const lineage = core.lineage(replica.id)
     if (update !== undefined) {
-      engine.tabs.tell({ kind: 'edit', tab: engine.tabs.id, document: replica.name, update })
+      engine.tabs.tell({ kind: 'edit', tab: engine.tabs.id, document: replica.name, update, lineage })
     }
   })
 }

@@ -6,7 +6,14 @@
 import { type Code, isTransient } from './code.js'
 import type { Connection } from './connection.js'
 import type { Device } from './device/device.js'
-import { type Change, type Cursor, type OutboxRow, type ReceivedKey, rowName } from './device/store.js'
+import {
+  type Change,
+  type Cursor,
+  type OutboxRow,
+  type ReceivedKey,
+  rowName,
+  type StoredBranch,
+} from './device/store.js'
 import type { CoreStatus, Effect } from './effect.js'
 import { errorFrom, TidewellError } from './error.js'
 import type { Input, Replica } from './replica.js'
@@ -231,6 +238,7 @@ function carryOut(
       // The first cursor behind an offer comes with the whole document.
       const isWhole = replica.isOffering && cursor !== undefined
       replica.isOffering = cursor === undefined
+      replica.hasUnstored ||= !replica.isKeeper && updates.length > 0
       if (!replica.isKeeper) return
       replica.owesWhole ||= isWhole
       if (isWhole) storeWhole(engine, replica)
@@ -330,8 +338,9 @@ export function becomeKeeper(engine: Engine, replica: Replica): void {
   act(engine, core => {
     const cursor: Replica['storedCursor'] = core.cursor(replica.id)
     const stored = replica.storedCursor
-    if (cursor === undefined || (stored && goesOn(stored, cursor) && stored.sequence >= cursor.sequence))
-      return
+    const isStored =
+      cursor === undefined || (stored && goesOn(stored, cursor) && stored.sequence >= cursor.sequence)
+    if (isStored && !replica.hasUnstored) return
     replica.owesWhole = true
     storeWhole(engine, replica)
   })
@@ -360,8 +369,7 @@ async function tryToStoreWhole(engine: Engine, replica: Replica): Promise<void> 
     outbox.length === 0 &&
     replica.rows.size === 0 &&
     heard === replica.heard &&
-    replica.branching === undefined &&
-    branches.every(branch => branch.rows.every(row => replica.aside.has(rowName(row))))
+    hasHeardOfAll(replica, branches)
   if (!isCertain || replica.ending.signal.aborted) return
   act(engine, core => {
     const cursor: Replica['storedCursor'] = core.cursor(replica.id)
@@ -370,6 +378,14 @@ async function tryToStoreWhole(engine: Engine, replica: Replica): Promise<void> 
     replica.owesWhole = false
     keep(engine, replica, [whole], cursor)
   })
+}
+
+/** True when the document is without everything that these branches hold. */
+export function hasHeardOfAll(replica: Replica, branches: readonly StoredBranch[]): boolean {
+  return (
+    replica.branching === undefined &&
+    branches.every(branch => branch.rows.every(row => replica.aside.has(rowName(row))))
+  )
 }
 
 /** Rows of a document that are folded at once; fewer are not worth a second copy of the document in memory. */

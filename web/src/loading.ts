@@ -23,6 +23,7 @@ import {
 } from './engine.js'
 import { errorFrom, TidewellError } from './error.js'
 import type { Replica } from './replica.js'
+import type { Told } from './tabs.js'
 import { type Core, isTrap, replaceWasm, wasmGeneration } from './wasm.js'
 
 /** Numbers that the module never gives: a document whose loading has not begun, and one that the next module loads. */
@@ -54,7 +55,7 @@ export async function loadReplica(engine: Engine, replica: Replica): Promise<voi
     else watchTab(engine, replica, tab)
   }
   await replica.branching
-  for (const update of replica.early ?? []) hearEdit(engine, replica, update)
+  for (const told of replica.early ?? []) hearEdit(engine, replica, told)
   replica.early = undefined
   if (replica.hasMissedBranch) engine.branchOff(engine, replica, undefined)
   engine.tabs.hold(`keeper/${replica.name}`, () => becomeKeeper(engine, replica), replica.ending.signal)
@@ -63,9 +64,9 @@ export async function loadReplica(engine: Engine, replica: Replica): Promise<voi
 }
 
 /** Another tab has told what it knows. */
-export function hearEdit(engine: Engine, replica: Replica, update: Uint8Array): void {
+export function hearEdit(engine: Engine, replica: Replica, { update, lineage }: Told): void {
   replica.heard += 1
-  act(engine, core => core.sibling(replica.id, update))
+  act(engine, core => core.sibling(replica.id, update, lineage))
 }
 
 /** Asks the other tabs for what they know and this one does not. */
@@ -308,6 +309,7 @@ export function addToCore(engine: Engine, replica: Replica, stored: Stored): voi
   replica.id = added.id
   replica.storedCursor = replica.setAside.size > 0 || added.hasGap ? undefined : stored.cursor
   replica.isOffering = false
+  replica.hasUnstored = false
   setBranchesAside(engine.core, replica, refused)
   const [first, ...others] = stored.received
   replica.foldable = {

@@ -4,6 +4,7 @@ import type { Code } from './code.js'
 import type { Cursor, OutboxRow } from './device/store.js'
 import type { CoreStatus, DeltaOperation } from './effect.js'
 import type { Status } from './status.js'
+import type { Told } from './tabs.js'
 import type { Core } from './wasm.js'
 
 /** A call of the module that edits, kept until its bytes are out: a module that fails starts anew with it. */
@@ -47,6 +48,8 @@ export interface Replica {
   storedCursor: Cursor | undefined
   /** The relay has not taken all that this tab offered it: no cursor came with what came last. */
   isOffering: boolean
+  /** What came from the relay while another tab was to store it: of a part of what was lacking no cursor tells. */
+  hasUnstored: boolean
   /** No cursor may be stored before the whole document is. */
   owesWhole: boolean
   storingWhole: Promise<void> | undefined
@@ -80,7 +83,7 @@ export interface Replica {
   /** How often the module has failed since a turn was written. */
   failures: number
   /** What other tabs tell while the document is being loaded. */
-  early: Uint8Array[] | undefined
+  early: Told[] | undefined
   readonly ending: AbortController
 }
 
@@ -108,6 +111,7 @@ export function newReplica(name: string, status: Status): Replica {
     isKeeper: false,
     storedCursor: undefined,
     isOffering: false,
+    hasUnstored: false,
     owesWhole: false,
     storingWhole: undefined,
     heard: 0,

@@ -6,9 +6,16 @@
 import { TidewellError } from './error.js'
 import { newId } from './new_id.js'
 
+/** An edit that is on the disk, or what a tab knows that another one has asked. */
+export interface Told {
+  readonly update: Uint8Array
+  /** Of an answer: the relay's history that the tab knew last. */
+  readonly lineage?: string
+}
+
 /** What tabs tell each other. */
 export type TabMessage =
-  | { readonly kind: 'edit'; readonly tab: string; readonly document: string; readonly update: Uint8Array }
+  | ({ readonly kind: 'edit'; readonly tab: string; readonly document: string } & Told)
   | { readonly kind: 'ask'; readonly tab: string; readonly document: string; readonly known: Uint8Array }
   /** Rows have left the outbox, or a branch has ended. */
   | { readonly kind: 'branches'; readonly tab: string; readonly document: string }

@@ -95,14 +95,26 @@ impl Core {
         self.with(id, |replica| replica.set_aside(&crate::to_updates(&rows)));
     }
 
-    /// What another tab of this device knows: it has stored it, or it is stored at the relay. Nothing is taken of what
-    /// holds something that is set aside.
+    /// What another tab of this device knows: an edit that it has stored, or, with [`Core::lineage`] of that tab, its
+    /// answer to what was asked. Nothing is taken of what holds something that is set aside.
     ///
     /// # Errors
     /// `invalid_update`.
-    pub fn sibling(&mut self, id: u32, update: &[u8]) -> Result<(), JsValue> {
+    pub fn sibling(&mut self, id: u32, update: &[u8], lineage: Option<String>) -> Result<(), JsValue> {
         let update = Bytes::copy_from_slice(update);
-        self.with(id, |replica| replica.sibling_edit(&update)).unwrap_or(Ok(())).map_err(fail)
+        let take = |replica: &mut Replica| match lineage {
+            Some(lineage) => {
+                replica.sibling_answer(&update, u64::from_str_radix(&lineage, 16).unwrap_or_default())
+            }
+            None => replica.sibling_edit(&update),
+        };
+        self.with(id, take).unwrap_or(Ok(())).map_err(fail)
+    }
+
+    /// The name of the history that this replica's relay has, as the last connection told it, in hexadecimal digits.
+    #[must_use]
+    pub fn lineage(&self, id: u32) -> String {
+        format!("{:016x}", self.client.replica(ReplicaId(id)).map_or(0, Replica::lineage))
     }
 
     /// Makes the edits of a branch anew, as one that counts as `edits`. `name` is the branch's own, and random.
