@@ -352,22 +352,33 @@ impl Replica {
 
     /// Makes the edits of a branch anew, as [`branch::made_anew`] says: new rows of the outbox that count as `edits`.
     /// `name` is the branch's own, random and never used before. Fails with `disconnected` unless everything is here that
-    /// the relay has: of what it has stored of them nothing would be known. On an error nothing was changed.
+    /// the relay has: of what it has stored of them nothing would be known. Rows that the relay has become rows of the
+    /// outbox as they are: nothing else on this device need have them, and the relay may be restored to before them. On an
+    /// error nothing was changed.
     pub fn merge_branch(&mut self, name: &str, rows: &[Bytes], edits: u32, now_ms: u64) -> Result<(), Code> {
         if !self.is_current() {
             return Err(Code::Disconnected);
         }
+        let known = rows.iter().filter(|row| self.admitted.covers(row) == Ok(true)).cloned();
+        let known: Vec<Bytes> = known.collect();
         let updates = self.made_anew(name, rows)?;
+        for update in known {
+            self.keep_merged(update, 0, now_ms);
+        }
         for (index, update) in updates.into_iter().enumerate() {
             self.take(&update)?;
             let edits = if index == 0 { edits } else { 0 };
-            let row = OutboxRow { id: self.outbox.next_id(), update, edits, made_ms: now_ms };
-            self.outbox.push(row.clone());
-            self.effects.push(ReplicaEffect::Persist(Persist::Edit(row)));
+            self.keep_merged(update, edits, now_ms);
         }
         self.effects.push(ReplicaEffect::Status);
         self.pump();
         Ok(())
+    }
+
+    fn keep_merged(&mut self, update: Bytes, edits: u32, now_ms: u64) {
+        let row = OutboxRow { id: self.outbox.next_id(), update, edits, made_ms: now_ms };
+        self.outbox.push(row.clone());
+        self.effects.push(ReplicaEffect::Persist(Persist::Edit(row)));
     }
 
     /// What was received and builds on the branch is made anew with it: the relay had it once, and a backup was restored

@@ -273,6 +273,23 @@ fn br1_a_branch_is_merged_when_all_that_the_relay_has_is_here_and_goes_out_in_pa
 }
 
 #[test]
+fn br1_what_the_relay_has_of_a_branch_is_in_the_outbox_as_it_was_until_it_is_acknowledged() {
+    let mut device = replica(REFUSED);
+    let (first, second) = (types(&mut device, "known "), types(&mut device, "anew"));
+    let mut merging = replica(3);
+    merging.connected(Some(7));
+    merging.opened(Access::Write, 1, 1, Resume::Continues);
+    merging.received(1, vec![first.clone()]).unwrap();
+    merging.drain();
+    merging.merge_branch(NAME, &[first.clone(), second], 2, 5).unwrap();
+    assert_eq!(content(&merging), content(&device), "nothing is there twice");
+    assert_eq!(merging.unsent().edits, 2);
+    let made = rows(&mut merging);
+    assert_eq!(made.first(), Some(&first), "the relay may be restored to before it");
+    assert_eq!(content(&with(4, &made)), content(&device));
+}
+
+#[test]
 fn br6_what_was_received_and_builds_on_a_branch_is_made_anew_with_it() {
     let mut device = replica(REFUSED);
     let row = types(&mut device, "refused ");
