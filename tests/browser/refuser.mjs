@@ -13,6 +13,9 @@ const REFUSED = 38
 const UPDATES = 35
 const ACK = 36
 
+/** An update without edits and deletions. */
+const NOTHING = Buffer.of(0, 0)
+
 /** `update_too_large`, as a uint. */
 const CODE = [0x96, 0x03]
 
@@ -38,12 +41,14 @@ export async function openRefuser(t, syncUrl) {
       if (frame[0] === PUSH || frame[0] === HAVE) {
         const [, channel, number] = frame
         if (refused.has(channel)) return
-        if (isRefusing && passes === 0) {
+        // An answer that there is nothing to say is no edit.
+        const isEdit = frame[0] === PUSH || !frame.subarray(-2).equals(NOTHING)
+        if (isRefusing && isEdit && passes === 0) {
           refused.add(channel)
           device.send(Uint8Array.of(REFUSED, channel, number, ...CODE))
           return
         }
-        if (isRefusing) passes -= 1
+        if (isRefusing && isEdit) passes -= 1
       }
       if (relay.readyState === WebSocket.CONNECTING) early.push(frame)
       else relay.send(frame)

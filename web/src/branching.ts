@@ -192,7 +192,12 @@ async function putAside(engine: Engine, replica: Replica, code: Code | undefined
     engine,
     replica,
     // Rows of other tabs that build on it: their tabs put them aside.
-    { ...stored, outbox: stored.outbox.filter(isLeft), branches: [...stored.branches, ...branches] },
+    {
+      ...stored,
+      cursor: undefined,
+      outbox: stored.outbox.filter(isLeft),
+      branches: [...stored.branches, ...branches],
+    },
     own.filter(isLeft),
   )
   tellWaiting()

@@ -19,7 +19,7 @@ import {
 } from './engine.js'
 import { errorFrom, TidewellError } from './error.js'
 import { leftBehind } from './left_behind.js'
-import { askSiblings, hearEdit, loadReplica, recover, watchTab } from './loading.js'
+import { askSiblings, hearEdit, inBackground, loadReplica, recover, watchTab } from './loading.js'
 import { endReplica, newReplica, type Replica } from './replica.js'
 import { joinTabs, singleTab, type TabMessage } from './tabs.js'
 import { type Wasm, wasmGeneration } from './wasm.js'
@@ -221,7 +221,7 @@ function hear(engine: Engine, message: TabMessage): void {
     return
   }
   if (replica.early !== undefined) return
-  answer(engine, replica, message.known).catch((error: unknown) => report(engine, error))
+  inBackground(engine, replica, answer(engine, replica, message.known))
 }
 
 async function answer(engine: Engine, replica: Replica, known: Uint8Array): Promise<void> {

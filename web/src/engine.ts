@@ -305,6 +305,7 @@ function keep(
   replica: Replica,
   updates: readonly Uint8Array[],
   cursor: Replica['storedCursor'],
+  isWhole = false,
 ): void {
   const changes: Change[] = []
   if (updates.length > 0) {
@@ -316,8 +317,9 @@ function keep(
     replica.foldable.bytes += updates.reduce((sum, update) => sum + update.length, 0)
   }
   if (cursor !== undefined && !replica.owesWhole && !isSame(cursor, replica.storedCursor)) {
+    const goesOn = replica.storedCursor !== undefined && !isWhole
     replica.storedCursor = cursor
-    changes.push({ kind: 'cursor', document: replica.name, cursor })
+    changes.push({ kind: 'cursor', document: replica.name, cursor, goesOn })
   }
   engine.device.push(changes)
   compactSoon(engine, replica)
@@ -376,7 +378,7 @@ async function tryToStoreWhole(engine: Engine, replica: Replica): Promise<void> 
     const whole = cursor && core.encode(replica.id)
     if (whole === undefined) return
     replica.owesWhole = false
-    keep(engine, replica, [whole], cursor)
+    keep(engine, replica, [whole], cursor, true)
   })
 }
 
@@ -397,7 +399,9 @@ function compactSoon(engine: Engine, replica: Replica): void {
   if (!isWorthIt || !replica.isKeeper || replica.isCompacting || engine.isClosed) return
   replica.isCompacting = true
   compact(engine, replica)
-    .catch((error: unknown) => report(engine, error))
+    .catch((error: unknown) => {
+      if (!engine.isClosed) report(engine, error)
+    })
     .finally(() => {
       replica.isCompacting = false
     })

@@ -99,7 +99,7 @@ export async function adopt(engine: Engine, replica: Replica, tab: string): Prom
 }
 
 /** Nobody waits for it. The end of the document is the end of it. */
-function inBackground(engine: Engine, replica: Replica, work: Promise<void>): void {
+export function inBackground(engine: Engine, replica: Replica, work: Promise<void>): void {
   work.catch((error: unknown) => {
     if (!engine.isClosed && !replica.ending.signal.aborted) report(engine, error)
   })

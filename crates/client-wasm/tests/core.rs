@@ -119,7 +119,7 @@ fn what_cannot_be_read_or_lies_outside_is_refused_with_its_code() {
         assert_eq!(code(core.text_insert(id, &path, 0.0, "x", JsValue::UNDEFINED)), "invalid_path");
     }
     assert_eq!(code(core.declare(id, "t", "map")), "invalid_path");
-    assert_eq!(code(core.sibling(id, &[1, 2, 3])), "invalid_update");
+    assert_eq!(code(core.sibling(id, &[1, 2, 3], None)), "invalid_update");
     assert_eq!(code(core.value(99)), "closed");
     assert_eq!(code(core.add("", 1.0, "a", Vec::new(), &JsValue::UNDEFINED)), "invalid_name");
 }
@@ -132,7 +132,7 @@ fn a_watched_text_tells_the_edits_of_others_as_deltas() {
     one.text_insert(first, &"t".into(), 0.0, "hi", JsValue::UNDEFINED).unwrap();
     one.commit(first, 1.0, 1);
     let update: Uint8Array = drained(&mut one, "edit")[0].get(3).unchecked_into();
-    two.sibling(second, &update.to_vec()).unwrap();
+    two.sibling(second, &update.to_vec(), None).unwrap();
     let deltas = drained(&mut two, "delta");
     assert_eq!(deltas.len(), 1);
     assert_eq!(deltas[0].get(2).as_f64(), Some(f64::from(watch)));

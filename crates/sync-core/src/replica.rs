@@ -162,7 +162,8 @@ pub struct Replica {
     unanswered: u32,
     /// Another token was shown since the document was opened: a refusal that comes now may be of the one before.
     has_another_token: bool,
-    /// A push was refused, and not the channel.
+    /// A push was refused, and not the channel: its rows are on their way to a branch, and no cursor is kept that may
+    /// cover them.
     is_refused_for_good: bool,
     effects: Vec<ReplicaEffect>,
     /// Shared types that changed, for whoever keeps values of them.
@@ -691,7 +692,7 @@ impl Replica {
             self.offer_again();
             return Ok(());
         }
-        if self.offer == Offer::Settled && !self.holds_received() {
+        if self.offer == Offer::Settled && !self.holds_received() && !self.is_refused_for_good {
             self.cursor = Some(Cursor { epoch: self.epoch, lineage: self.lineage, sequence: through });
             self.effects.push(ReplicaEffect::Persist(Persist::Received { updates, cursor: self.cursor }));
         } else {

@@ -44,7 +44,8 @@ export function memoryDevice(events: WriterEvents): Device {
         rows(change.key[0]).received.set(change.key.join('\n'), change)
         return
       case 'cursor':
-        rows(change.document).cursor = change.cursor
+        if (!change.goesOn || rows(change.document).cursor !== undefined)
+          rows(change.document).cursor = change.cursor
         return
       case 'acknowledged': {
         const { outbox, received } = rows(change.document)
@@ -62,7 +63,9 @@ export function memoryDevice(events: WriterEvents): Device {
         return
       }
       case 'branched': {
-        const { outbox, branches } = rows(change.branch.document)
+        const found = rows(change.branch.document)
+        const { outbox, branches } = found
+        found.cursor = undefined
         for (const row of change.branch.rows) outbox.delete(rowName(row))
         const before = branches.get(change.branch.id)?.rows ?? []
         branches.set(change.branch.id, {

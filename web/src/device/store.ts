@@ -55,7 +55,13 @@ export interface Stored {
 export type Change =
   | { readonly kind: 'edit'; readonly document: string; readonly row: OutboxRow }
   | { readonly kind: 'received'; readonly key: ReceivedKey; readonly updates: readonly Uint8Array[] }
-  | { readonly kind: 'cursor'; readonly document: string; readonly cursor: Cursor }
+  | {
+      readonly kind: 'cursor'
+      readonly document: string
+      readonly cursor: Cursor
+      /** It goes on from the one that is stored, and means nothing if there is none any more. */
+      readonly goesOn: boolean
+    }
   | {
       readonly kind: 'acknowledged'
       readonly document: string
@@ -220,7 +226,7 @@ function make(tx: IDBTransaction, change: Change): void {
       tx.objectStore('received').put(change.updates, [...change.key])
       return
     case 'cursor':
-      tx.objectStore('documents').put({ cursor: change.cursor }, change.document)
+      putCursor(tx.objectStore('documents'), change)
       return
     case 'acknowledged':
       // They join what was received: deleted, they would be missing at the next start without network.
@@ -240,6 +246,8 @@ function make(tx: IDBTransaction, change: Change): void {
         tx.objectStore('branches').put({ code, row }, [document, id, row.tab, row.number])
         tx.objectStore('outbox').delete([document, row.tab, row.number])
       }
+      // It may cover those of them that the relay has, and that the document goes on without.
+      tx.objectStore('documents').delete(document)
       return
     }
     case 'branch_ended': {
@@ -256,6 +264,20 @@ function make(tx: IDBTransaction, change: Change): void {
       return
     case 'device':
       tx.objectStore('meta').put(change.id, 'device')
+  }
+}
+
+function putCursor(
+  documents: IDBObjectStore,
+  { document, cursor, goesOn }: Change & { kind: 'cursor' },
+): void {
+  if (!goesOn) {
+    documents.put({ cursor }, document)
+    return
+  }
+  const count = documents.count(document)
+  count.onsuccess = () => {
+    if (count.result > 0) documents.put({ cursor }, document)
   }
 }
 

@@ -27,7 +27,8 @@ pub(super) fn write(out: &mut Vec<u8>, persist: &Persist) {
     }
 }
 
-/// Appends that `rows` leave the outbox for a branch.
+/// Appends that `rows` leave the outbox for a branch. The cursor is gone with them: it may cover those of them that the
+/// relay has, and that are not here any more.
 pub(super) fn write_branched(out: &mut Vec<u8>, code: Code, rows: &[RowId]) {
     out.push(BRANCHED);
     out.extend_from_slice(&code.number().to_le_bytes());
@@ -53,14 +54,14 @@ fn write_received(out: &mut Vec<u8>, updates: &[Bytes], cursor: Option<Cursor>) 
     updates.iter().for_each(|update| write_buffer(out, update));
 }
 
-/// All of a document as a compacted log holds it: what was received, the branches, then each row of the outbox.
+/// All of a document as a compacted log holds it: the branches, what was received, then each row of the outbox.
 pub(super) fn write_stored(out: &mut Vec<u8>, stored: &Stored, branches: &[Branch]) {
-    write_received(out, &stored.received, stored.cursor);
     for branch in branches {
         branch.rows.iter().for_each(|row| write_edit(out, row));
         let names: Vec<RowId> = branch.rows.iter().map(|row| row.id).collect();
         write_branched(out, branch.code, &names);
     }
+    write_received(out, &stored.received, stored.cursor);
     stored.outbox.iter().for_each(|row| write_edit(out, row));
 }
 
@@ -101,7 +102,7 @@ pub(super) fn read_all(
                 let names = names.collect::<Result<BTreeSet<RowId>, _>>()?;
                 let outbox = std::mem::take(&mut stored.outbox);
                 let (rows, kept) = outbox.into_iter().partition(|row| names.contains(&row.id));
-                stored.outbox = kept;
+                (stored.outbox, stored.cursor) = (kept, None);
                 branches.push(Branch { code, rows });
             }
             _ => return Err(ReadError::Number),

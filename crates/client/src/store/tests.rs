@@ -398,6 +398,11 @@ fn a_branch_survives_compaction_and_the_rows_behind_it_may_have_its_numbers() {
     let mut replica = typist();
     let refused: Vec<Persist> = (0..3).map(|_| type_one(&mut replica, "refused ")).collect();
     let again = type_one(&mut typist(), "again");
+    let received = |sequence| Persist::Received {
+        updates: Vec::new(),
+        cursor: Some(Cursor { epoch: 1, lineage: 7, sequence }),
+    };
+    append(&directory, &mut loaded.log, &received(1)).unwrap();
     for row in &refused {
         append(&directory, &mut loaded.log, row).unwrap();
     }
@@ -405,13 +410,17 @@ fn a_branch_survives_compaction_and_the_rows_behind_it_may_have_its_numbers() {
     let names: Vec<RowId> = refused.iter().map(|row| row_of(row).id).collect();
     entry::write_branched(&mut branched, Code::UpdateTooLarge, &names);
     loaded.log.append(&directory.disk, &branched).unwrap();
+    let (_, contents) = Log::open(&directory.disk, &only_log(folder.path())).unwrap();
+    assert_eq!(contents.stored.cursor, None, "it may cover what the relay has of the branch");
     append(&directory, &mut loaded.log, &again).unwrap();
+    append(&directory, &mut loaded.log, &received(2)).unwrap();
     for _ in 0..2 {
         compact(&directory.disk, &loaded.log).unwrap().unwrap();
         let (_, contents) = Log::open(&directory.disk, &only_log(folder.path())).unwrap();
         let rows = refused.iter().map(row_of).collect();
         assert_eq!(contents.branches, [Branch { code: Code::UpdateTooLarge, rows }]);
         assert_eq!(contents.stored.outbox, [row_of(&again)]);
+        assert_eq!(contents.stored.cursor.map(|cursor| cursor.sequence), Some(2));
         let text = text_of(&directory.load(&name(), 0, 1).unwrap().replica);
         assert_eq!(text, "again", "it is no part of the document");
     }

@@ -231,6 +231,18 @@ fn br4_a_refused_push_asks_for_a_branch_and_a_refused_channel_does_not() {
 }
 
 #[test]
+fn br4_until_refused_rows_are_put_aside_no_cursor_is_kept_that_may_cover_them() {
+    let mut replica = live(REFUSED);
+    types(&mut replica, "a");
+    replica.push_refused(1, Code::InvalidUpdate);
+    replica.drain();
+    replica.received(3, Vec::new()).unwrap();
+    assert_eq!(replica.cursor(), None);
+    let stored = Persist::Received { updates: Vec::new(), cursor: None };
+    assert_eq!(replica.drain().first(), Some(&ReplicaEffect::Persist(stored)));
+}
+
+#[test]
 fn br4_a_push_of_another_tabs_rows_that_was_refused_asks_for_a_branch_once_they_are_adopted() {
     let row = types(&mut live(REFUSED), "a");
     let mut replica = live(3);
