@@ -59,6 +59,8 @@ export async function loadReplica(engine: Engine, replica: Replica): Promise<voi
   replica.early = undefined
   if (replica.hasMissedBranch) engine.branchOff(engine, replica, undefined)
   engine.tabs.hold(`keeper/${replica.name}`, () => becomeKeeper(engine, replica), replica.ending.signal)
+  // Also those that have told nothing yet: what they store last they may not live to tell.
+  for (const tab of await engine.tabs.taken(openDuty(replica.name))) watchTab(engine, replica, tab)
   askSiblings(engine, replica)
   refresh(engine, replica)
 }
