@@ -1,75 +1,98 @@
 //! `simulate`: runs seeds, or replays one with its trace.
 
 use clap::Parser;
+use std::num::NonZero;
 use std::process::ExitCode;
-use tidewell_simulator::{Mutant, Settings, Simulation, run};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use tidewell_simulator::{Mutant, Settings, Simulation, Summary, run};
 
-/// Simulates devices, a relay, a faulty network and faulty disks.
+/// Simulates devices, a relay, a faulty network, and disks and clocks that fail.
 #[derive(Parser)]
 struct Arguments {
-    /// How many seeds to run.
+    /// How many seeds to run. They are fresh ones unless --from says otherwise.
     #[arg(long, default_value_t = 500)]
     seeds: u64,
     /// The first of them.
-    #[arg(long, default_value_t = 0)]
-    from: u64,
+    #[arg(long)]
+    from: Option<u64>,
     /// Replays this seed alone and prints what happened.
     #[arg(long)]
     seed: Option<u64>,
-    /// Puts each known defect in, and prints the seed that caught it.
+    /// Puts each known defect in, and prints how many seeds it took to catch it.
     #[arg(long)]
     mutants: bool,
 }
 
+/// Lines of the trace that are printed of a seed that fails.
+const LAST_LINES: usize = 25;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let caught = if arguments.mutants { mutants(arguments.from, arguments.seeds) } else { true };
-    let clean = match arguments.seed {
-        Some(seed) => replay(seed),
-        None => seeds(arguments.from, arguments.seeds),
+    let clean = match (arguments.seed, arguments.mutants) {
+        (Some(seed), _) => replay(seed, usize::MAX),
+        // Always the same ones: the list is in the documentation.
+        (None, true) => mutants(arguments.from.unwrap_or(0), arguments.seeds),
+        (None, false) => seeds(arguments.from.unwrap_or_else(|| fastrand::u64(..1 << 40)), arguments.seeds),
     };
-    if caught && clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn replay(seed: u64) -> bool {
+/// Runs a seed and prints the last `lines` of its trace.
+fn replay(seed: u64, lines: usize) -> bool {
     let mut simulation = Simulation::new(seed, Settings::default(), true);
     let outcome = simulation.run();
-    simulation.trace().iter().for_each(|line| println!("{line}"));
+    let trace = simulation.trace();
+    trace.iter().skip(trace.len().saturating_sub(lines)).for_each(|line| println!("{line}"));
     match &outcome {
         Ok(summary) => println!("seed {seed}: {summary:?}"),
-        Err(violation) => println!("seed {seed}: {violation}"),
+        Err(violation) => println!("seed {seed}: VIOLATED: {violation}"),
     }
     outcome.is_ok()
 }
 
+/// Runs seeds on all processors, and tells what fails as it is found.
 fn seeds(from: u64, count: u64) -> bool {
-    let (mut failed, mut edits, mut commits) = (0, 0, 0);
-    for seed in from..from + count {
-        match run(seed, Settings::default()) {
-            Ok(summary) => {
-                edits += summary.edits;
-                commits += summary.commits;
-            }
-            Err(violation) => {
-                failed += 1;
-                println!("seed {seed}: {violation} (replay it with --seed {seed})");
+    let next = AtomicU64::new(from);
+    let results = Mutex::new((0, Summary::default()));
+    let work = || {
+        while let seed = next.fetch_add(1, Ordering::Relaxed)
+            && seed < from + count
+        {
+            let outcome = run(seed, Settings::default());
+            // Held while a seed is replayed, so that two traces do not mix.
+            let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+            match outcome {
+                Ok(summary) => results.1.add(summary),
+                Err(_) => {
+                    results.0 += 1;
+                    replay(seed, LAST_LINES);
+                    println!("replay it: cargo xtask simulate --seed {seed}\n");
+                }
             }
         }
+    };
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| (0..workers).for_each(|_| drop(scope.spawn(work))));
+    let (failed, total) = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!("{count} seeds from {from}, {failed} failed; in the others:");
+    for (name, count) in total.counts() {
+        println!("{count:>12} {}", name.replace('_', " "));
     }
-    println!("{count} seeds, {edits} edits, {commits} commits, {failed} failed");
     failed == 0
 }
 
-/// Each defect must be caught by one of the seeds.
+/// Each defect that seeds bring about must be caught by one of them.
 fn mutants(from: u64, count: u64) -> bool {
     let mut all = true;
-    for mutant in Mutant::ALL {
+    for mutant in Mutant::ALL.iter().copied().filter(|mutant| !Mutant::SCRIPTED.contains(mutant)) {
         let settings = Settings { mutant: Some(mutant), ..Settings::default() };
         let found = (from..from + count).find_map(|seed| run(seed, settings).err().map(|why| (seed, why)));
         match found {
-            Some((seed, why)) => println!("{mutant:?}: caught after {} seeds: {why}", seed - from + 1),
+            Some((seed, why)) => println!("| {} | {} | {why} |", mutant.what(), seed - from + 1),
             None => {
-                println!("{mutant:?}: NOT caught by {count} seeds");
+                println!("| {} | NOT caught by {count} | – |", mutant.what());
                 all = false;
             }
         }

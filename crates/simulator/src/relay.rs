@@ -1,277 +1,263 @@
-//! The relay: the product's rooms, on a store whose commits can fail and whose process can die.
+//! The relay: the product's rooms, and around them what `crates/server` does with connections, tokens and the store.
 
-use crate::{Mutant, Violation, device::contents_of};
+mod catch_up;
+mod channels;
+mod speaking;
+mod tokens;
+mod writer;
+
+use crate::authority::Authority;
+use crate::oracle::{History, Oracle};
+use crate::store::{Store, StoredDocument};
+use crate::trace::{Trace, of_client};
+use crate::wire::Wire;
+use crate::{Mutant, Violation};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use catch_up::Behindhand;
+use channels::Channel;
+use std::collections::{BTreeMap, VecDeque};
 use tidewell_sync_core::admission::Admitted;
+use tidewell_sync_core::code::Code;
 use tidewell_sync_core::document_name::DocumentName;
-use tidewell_sync_core::protocol::{Access, ClientMessage, Reassembly, RelayMessage, Resume};
-use tidewell_sync_core::replica::new_doc;
-use tidewell_sync_core::room::{Batch, Behind, MemberId, Outgoing, PushKind, Room};
-use tidewell_sync_core::update::{diff, merge};
-use yrs::updates::decoder::Decode;
-use yrs::{ReadTxn, Transact};
+use tidewell_sync_core::protocol::{ClientMessage, Reassembly, RelayMessage, VERSION, split};
+use tidewell_sync_core::room::{PushKind, Room};
+use writer::{Disk, Writing};
 
-/// One document on disk.
-#[derive(Debug, Clone, Default)]
-struct StoredDocument {
-    snapshot: Option<(u64, Bytes)>,
-    rows: Vec<(u64, Bytes)>,
-    sequence: u64,
-    /// Everything in it, as an oracle.
-    admitted: Admitted,
-    /// Every row ever committed in this lineage, as an oracle.
-    history: Vec<(u64, Bytes)>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Store {
-    lineage: u64,
-    documents: BTreeMap<DocumentName, StoredDocument>,
-}
+pub(crate) type Wires = BTreeMap<u64, Wire>;
 
 #[derive(Default)]
 struct Connection {
     reassembly: Reassembly,
-    channels: BTreeMap<u32, (DocumentName, MemberId)>,
-    outgoing: Vec<u8>,
+    channels: BTreeMap<u32, Channel>,
+    /// What it is told in the relay's next turn.
+    out: Vec<u8>,
+    /// Its members that are behind, each of which gets one part in a turn.
+    behind: VecDeque<Behindhand>,
+    /// `None` until it has said who it is.
+    token: Option<String>,
+    heard_ms: u64,
 }
 
 pub(crate) struct Relay {
-    store: Store,
-    backup: Option<Store>,
-    rooms: BTreeMap<DocumentName, Room>,
-    connections: BTreeMap<usize, Connection>,
-    fails_next: bool,
+    pub(crate) store: Store,
+    /// The last one, and what had been committed by then.
+    backup: Option<(Store, Vec<History>)>,
+    names: Vec<DocumentName>,
+    /// By document: those that are in memory.
+    rooms: BTreeMap<usize, Room>,
+    connections: BTreeMap<u64, Connection>,
+    writing: Option<Writing>,
+    disk: Disk,
+    /// Its clock, in milliseconds beyond the true time.
+    pub(crate) ahead_ms: u64,
     mutant: Option<Mutant>,
-    /// Batches that a mutant spoke about before writing them.
-    unwritten: Vec<Batch>,
+    frame_bytes_max: usize,
+    unread_turns_max: u64,
 }
 
+/// What a step of the relay may use.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) wires: &'a mut Wires,
+    pub(crate) authority: &'a Authority,
+    pub(crate) oracle: &'a mut Oracle,
+    pub(crate) trace: &'a mut Trace,
+    pub(crate) now_ms: u64,
+}
+
+/// Why a connection ends, or the run.
+enum End {
+    Code(Code),
+    Violation(Violation),
+}
+
+impl From<Violation> for End {
+    fn from(violation: Violation) -> Self {
+        End::Violation(violation)
+    }
+}
+
+impl From<Code> for End {
+    fn from(code: Code) -> Self {
+        End::Code(code)
+    }
+}
+
+/// No document is ever begun anew here.
 const EPOCH: u64 = 1;
 
 impl Relay {
-    pub(crate) fn new(lineage: u64, mutant: Option<Mutant>) -> Self {
+    pub(crate) fn new(
+        lineage: u64,
+        names: &[DocumentName],
+        mutant: Option<Mutant>,
+        frame_bytes_max: usize,
+        unread_turns_max: u64,
+    ) -> Self {
         Relay {
-            store: Store { lineage, documents: BTreeMap::new() },
+            store: Store { lineage, documents: vec![StoredDocument::default(); names.len()] },
             backup: None,
+            names: names.to_vec(),
             rooms: BTreeMap::new(),
             connections: BTreeMap::new(),
-            fails_next: false,
+            writing: None,
+            disk: Disk::default(),
+            ahead_ms: 0,
             mutant,
-            unwritten: Vec::new(),
+            frame_bytes_max,
+            unread_turns_max,
         }
     }
 
-    pub(crate) fn lineage(&self) -> u64 {
-        self.store.lineage
-    }
-
-    /// The last commit of a document.
-    pub(crate) fn sequence(&self, name: &DocumentName) -> u64 {
-        self.store.documents.get(name).map_or(0, |document| document.sequence)
+    fn is(&self, mutant: Mutant) -> bool {
+        self.mutant == Some(mutant)
     }
 
     pub(crate) fn sequences(&self) -> Vec<u64> {
-        self.store.documents.values().map(|document| document.sequence).collect()
+        self.store.documents.iter().map(|document| document.sequence).collect()
     }
 
-    /// True when the disk has everything in `update`.
-    pub(crate) fn store_covers(&self, name: &DocumentName, update: &Bytes) -> bool {
-        let document = self.store.documents.get(name);
-        document.is_some_and(|document| document.admitted.covers(update).unwrap_or(false))
+    pub(crate) fn connected(&mut self, id: u64, now_ms: u64) {
+        self.connections.insert(id, Connection { heard_ms: now_ms, ..Connection::default() });
     }
 
-    /// Every row committed up to a sequence in this lineage.
-    pub(crate) fn history(&self, name: &DocumentName, through: u64) -> impl Iterator<Item = &Bytes> {
-        let document = self.store.documents.get(name);
-        let rows = document.map_or(&[][..], |document| &document.history);
-        rows.iter().filter(move |(sequence, _)| *sequence <= through).map(|(_, update)| update)
-    }
-
-    pub(crate) fn connected(&mut self, device: usize) {
-        self.connections.insert(device, Connection::default());
-    }
-
-    pub(crate) fn disconnected(&mut self, device: usize) {
-        let Some(connection) = self.connections.remove(&device) else { return };
-        for (name, member) in connection.channels.into_values() {
-            if let Some(room) = self.rooms.get_mut(&name) {
-                room.leave(member);
-            }
+    /// The connection is over.
+    pub(crate) fn disconnected(&mut self, id: u64) {
+        let Some(connection) = self.connections.remove(&id) else { return };
+        for channel in connection.channels.into_values() {
+            self.leave(channel);
         }
     }
 
     /// A frame from a device.
-    pub(crate) fn frame(&mut self, device: usize, frame: Bytes) -> Result<(), Violation> {
-        let refused = |code: &dyn std::fmt::Display| Violation::Refused {
-            who: "the relay".to_owned(),
-            code: code.to_string(),
-        };
-        let Some(connection) = self.connections.get_mut(&device) else { return Ok(()) };
-        let Some(whole) = connection.reassembly.take(frame).map_err(|code| refused(&code))? else {
-            return Ok(());
-        };
-        for message in ClientMessage::read_all(&whole).map_err(|code| refused(&code))? {
-            self.message(device, message)?;
+    pub(crate) fn frame(
+        &mut self,
+        id: u64,
+        frame: Bytes,
+        around: &mut Surroundings<'_>,
+    ) -> Result<(), Violation> {
+        let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
+        connection.heard_ms = around.now_ms;
+        let outcome = self.take_frame(id, frame, around);
+        self.end_if_needed(id, outcome, around)
+    }
+
+    fn take_frame(&mut self, id: u64, frame: Bytes, around: &mut Surroundings<'_>) -> Result<(), End> {
+        self.look_at_token(id, around)?;
+        let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
+        let Some(whole) = connection.reassembly.take(frame)? else { return Ok(()) };
+        for message in ClientMessage::read_all(&whole)? {
+            around.trace.note("the relay", || format!("reads from connection {id}: {}", of_client(&message)));
+            self.message(id, message, around)?;
         }
         Ok(())
     }
 
-    fn message(&mut self, device: usize, message: ClientMessage) -> Result<(), Violation> {
+    fn message(&mut self, id: u64, message: ClientMessage, around: &mut Surroundings<'_>) -> Result<(), End> {
+        let has_token = self.connections.get(&id).is_some_and(|connection| connection.token.is_some());
         match message {
-            ClientMessage::Hello { .. } => {
-                let (frame_bytes_max, update_bytes_max) = (1 << 16, 1 << 20);
-                let lineage = self.store.lineage;
-                let welcome =
-                    RelayMessage::Welcome { lineage, time_ms: 0, frame_bytes_max, update_bytes_max };
-                self.say(device, &welcome);
-            }
-            ClientMessage::Open { channel, document, position } => {
-                let room = self.room(&document)?;
-                let joined = room.join(position);
-                let (epoch, sequence) = (room.epoch(), room.sequence());
-                let resume = joined.err().unwrap_or(Resume::Continues);
-                let access = Access::Write;
-                if let (Ok(member), Some(connection)) = (joined, self.connections.get_mut(&device)) {
-                    connection.channels.insert(channel, (document, member));
+            ClientMessage::Hello { version, token } => {
+                if has_token || version != VERSION {
+                    return Err(Code::ProtocolViolation.into());
                 }
-                self.say(device, &RelayMessage::Opened { channel, access, epoch, sequence, resume });
+                self.admit(id, token, around)?;
+                let welcome = RelayMessage::Welcome {
+                    lineage: self.store.lineage,
+                    time_ms: around.now_ms + self.ahead_ms,
+                    frame_bytes_max: self.frame_bytes_max as u64,
+                    update_bytes_max: 16 << 20,
+                };
+                self.say(id, &welcome);
+                Ok(())
+            }
+            _ if !has_token => Err(Code::ProtocolViolation.into()),
+            ClientMessage::Open { channel, document, position } => {
+                self.open(id, channel, &document, position, around)
             }
             ClientMessage::Close { channel } => {
-                let closed =
-                    self.connections.get_mut(&device).and_then(|open| open.channels.remove(&channel));
-                if let Some((name, member)) = closed
-                    && let Some(room) = self.rooms.get_mut(&name)
-                {
-                    room.leave(member);
-                }
+                let connection = self.connections.get_mut(&id);
+                let closed = connection.and_then(|connection| connection.channels.remove(&channel));
+                closed.into_iter().for_each(|closed| self.leave(closed));
+                Ok(())
             }
             ClientMessage::Push { channel, number, update } => {
-                self.push(device, channel, PushKind::Edit, number, &update)?;
+                self.push(id, channel, PushKind::Edit, number, &update, around)
             }
             ClientMessage::Have { channel, number, update } => {
-                self.push(device, channel, PushKind::Answer, number, &update)?;
+                self.push(id, channel, PushKind::Answer, number, &update, around)
             }
-            ClientMessage::Ping { nonce } => self.say(device, &RelayMessage::Pong { nonce }),
-            ClientMessage::Refresh { .. } => {}
+            ClientMessage::Ping { nonce } => {
+                self.say(id, &RelayMessage::Pong { nonce });
+                Ok(())
+            }
+            ClientMessage::Refresh { token } => {
+                self.admit(id, token, around)?;
+                self.grant_anew(id, around);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
-    fn push(
+    fn say(&mut self, id: u64, message: &RelayMessage) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            message.write(&mut connection.out);
+        }
+    }
+
+    /// Ends the connection for reasons of its token; whatever else is wrong is a defect.
+    fn end_if_needed(
         &mut self,
-        device: usize,
-        channel: u32,
-        kind: PushKind,
-        number: u64,
-        update: &Bytes,
+        id: u64,
+        outcome: Result<(), End>,
+        around: &mut Surroundings<'_>,
     ) -> Result<(), Violation> {
-        let open = self.connections.get(&device).and_then(|connection| connection.channels.get(&channel));
-        let Some((name, member)) = open.cloned() else { return Ok(()) };
-        let Some(room) = self.rooms.get_mut(&name) else { return Ok(()) };
-        let pushed = room.push(member, kind, Some(number), update);
-        let pushed = pushed.map_err(|invalid| Violation::Refused {
-            who: "the relay".to_owned(),
-            code: invalid.to_string(),
-        })?;
-        let sequence = room.sequence();
-        match self.mutant {
-            Some(Mutant::AcknowledgeDuplicateEarly) if !pushed.to_store => {
-                self.say(device, &RelayMessage::Ack { channel, number, sequence });
-            }
-            Some(Mutant::SpeakBeforeCommit) => {
-                if let Some(batch) = room.take_batch() {
-                    self.unwritten.push(batch.clone());
-                    room.committed(batch.committed());
-                }
-            }
-            _ => {}
-        }
+        let code = match outcome {
+            Ok(()) => return Ok(()),
+            Err(End::Violation(violation)) => return Err(violation),
+            Err(End::Code(code @ (Code::TokenExpired | Code::TokenRevoked))) => code,
+            Err(End::Code(code)) => return Err(Violation::refused("the relay", code)),
+        };
+        around.trace.note("the relay", || format!("ends connection {id}: {code}"));
+        self.say(id, &RelayMessage::Error { code, message: String::new() });
+        self.close(id, around.wires);
         Ok(())
     }
 
-    fn say(&mut self, device: usize, message: &RelayMessage) {
-        if let Some(connection) = self.connections.get_mut(&device) {
-            message.write(&mut connection.outgoing);
+    /// What was said leaves, and then the connection is closed.
+    fn close(&mut self, id: u64, wires: &mut Wires) {
+        if let (Some(connection), Some(wire)) = (self.connections.get_mut(&id), wires.get_mut(&id)) {
+            let out = Bytes::from(std::mem::take(&mut connection.out));
+            if !out.is_empty() {
+                wire.send_down(split(out, self.frame_bytes_max));
+            }
+            wire.close_relay();
+        }
+        self.disconnected(id);
+    }
+
+    /// Ends all connections in order, as a relay that is stopped does.
+    pub(crate) fn stop(&mut self, wires: &mut Wires) {
+        let ids: Vec<u64> = self.connections.keys().copied().collect();
+        for id in ids {
+            self.say(id, &RelayMessage::GoAway { after_ms: 1_000 });
+            self.close(id, wires);
         }
     }
 
     /// The room of a document, loaded from disk if it is not in memory.
-    fn room(&mut self, name: &DocumentName) -> Result<&mut Room, Violation> {
-        if !self.rooms.contains_key(name) {
-            let stored = self.store.documents.get(name).cloned().unwrap_or_default();
-            let gap = || Violation::Gap { who: "the store".to_owned() };
+    fn room(&mut self, document: usize, oracle: &Oracle) -> Result<&mut Room, Violation> {
+        let gap = || Violation::gap("the store");
+        if !self.rooms.contains_key(&document) {
+            let stored = self.store.documents.get(document).ok_or_else(gap)?;
             let (admitted, _) = Admitted::load(stored.updates()).map_err(|_| gap())?;
-            if admitted.state_vector() != stored.admitted.state_vector() {
+            let known = oracle.history(self.store.lineage, document).ok_or_else(gap)?;
+            if admitted.state_vector() != known.admitted.state_vector() {
                 return Err(gap());
             }
-            let room = Room::new(name.clone(), EPOCH, self.store.lineage, stored.sequence, admitted);
-            self.rooms.insert(name.clone(), room);
+            let name = self.names.get(document).cloned().ok_or_else(gap)?;
+            let room = Room::new(name, EPOCH, self.store.lineage, stored.sequence, admitted);
+            self.rooms.insert(document, room);
         }
-        self.rooms.get_mut(name).ok_or(Violation::Gap { who: "the rooms".to_owned() })
-    }
-
-    pub(crate) fn has_batch(&self) -> bool {
-        !self.unwritten.is_empty() || self.rooms.values().any(Room::has_batch)
-    }
-
-    pub(crate) fn fail_next_commit(&mut self) {
-        self.fails_next = true;
-    }
-
-    /// The disk works again.
-    pub(crate) fn mend(&mut self) {
-        self.fails_next = false;
-    }
-
-    /// One transaction for all rooms' batches; answers how many rows it wrote.
-    pub(crate) fn commit(&mut self) -> Result<u64, Violation> {
-        let mut rows = 0;
-        for batch in std::mem::take(&mut self.unwritten) {
-            self.store.append(&batch)?;
-            rows += 1;
-        }
-        let fails = std::mem::take(&mut self.fails_next);
-        for room in self.rooms.values_mut() {
-            let Some(batch) = room.take_batch() else { continue };
-            match (fails, self.mutant) {
-                (true, Some(Mutant::DropFailedBatch)) => room.committed(batch.committed()),
-                (true, _) => room.returned(),
-                (false, _) => {
-                    self.store.append(&batch)?;
-                    room.committed(batch.committed());
-                    rows += 1;
-                }
-            }
-        }
-        Ok(rows)
-    }
-
-    /// Everything that members are to be told now, as frames; each word is held against the disk.
-    pub(crate) fn collect(&mut self) -> Result<Vec<(usize, Bytes)>, Violation> {
-        let mut frames = Vec::new();
-        for (device, connection) in &mut self.connections {
-            for (channel, (name, member)) in &connection.channels {
-                let Some(room) = self.rooms.get_mut(name) else { continue };
-                loop {
-                    let outgoing = room.collect(*member);
-                    let stored = self.store.documents.get(name).cloned().unwrap_or_default();
-                    stored.check_spoken(&outgoing)?;
-                    let more = outgoing.behind.is_some();
-                    write(&mut connection.outgoing, *channel, outgoing, &stored, |through| {
-                        room.caught_up(*member, through);
-                    })?;
-                    if !more {
-                        break;
-                    }
-                }
-            }
-            if !connection.outgoing.is_empty() {
-                frames.push((*device, Bytes::from(std::mem::take(&mut connection.outgoing))));
-            }
-        }
-        Ok(frames)
+        self.rooms.get_mut(&document).ok_or_else(gap)
     }
 
     /// Rooms that nobody is in leave memory.
@@ -279,154 +265,37 @@ impl Relay {
         self.rooms.retain(|_, room| !room.is_idle());
     }
 
-    /// Only the disk is left.
-    pub(crate) fn crash(&mut self) -> Result<(), Violation> {
+    /// Only the disk is left. What was sent may still arrive.
+    pub(crate) fn crash(&mut self, around: &mut Surroundings<'_>) -> Result<(), Violation> {
         self.rooms.clear();
-        self.connections.clear();
-        self.unwritten.clear();
-        let names: Vec<DocumentName> = self.store.documents.keys().cloned().collect();
-        names.iter().try_for_each(|name| self.room(name).map(drop))
+        self.writing = None;
+        for id in std::mem::take(&mut self.connections).into_keys() {
+            around.wires.get_mut(&id).into_iter().for_each(Wire::close_relay);
+        }
+        (0..self.names.len()).try_for_each(|document| self.room(document, around.oracle).map(drop))
     }
 
-    /// Each document's log becomes a snapshot, the newest rows stay.
-    pub(crate) fn compact(&mut self) -> Result<(), Violation> {
-        for document in self.store.documents.values_mut() {
-            let doc = build(document.updates())?;
-            let snapshot = Bytes::from(doc.transact().encode_diff_v1(&yrs::StateVector::default()));
-            let mut again = Admitted::new();
-            let whole = again.admit(&snapshot).is_ok_and(|admission| admission.is_complete());
-            let same = again.state_vector() == document.admitted.state_vector();
-            if !whole || !same || !again.covers_deletes_of(&document.admitted) {
-                return Err(Violation::Gap { who: "a snapshot".to_owned() });
-            }
-            document.snapshot = Some((document.sequence, snapshot));
-            // Building a document makes deletions that no update carries; now they are durable.
-            document.admitted = again;
-            let kept_after = document.sequence.saturating_sub(5);
-            document.rows.retain(|(through, _)| *through > kept_after);
+    pub(crate) fn back_up(&mut self, oracle: &Oracle) {
+        self.backup = Some((self.store.clone(), oracle.of_lineage(self.store.lineage)));
+    }
+
+    /// The backup becomes the store, under a new lineage. Answers false when there is none.
+    pub(crate) fn restore(&mut self, lineage: u64, around: &mut Surroundings<'_>) -> Result<bool, Violation> {
+        let Some((backup, histories)) = self.backup.clone() else { return Ok(false) };
+        let lineage = if self.is(Mutant::RestoreInSilence) { self.store.lineage } else { lineage };
+        self.store = Store { lineage, ..backup };
+        around.oracle.begin(lineage, histories);
+        self.crash(around)?;
+        Ok(true)
+    }
+
+    /// Nobody has more unread than was allowed, and nothing of two turns is kept.
+    pub(crate) fn check_queues(&self, wires: &Wires) -> Result<(), Violation> {
+        let longest = wires.values().map(Wire::unread_turns).max().unwrap_or(0);
+        // The last word before a close is said in any case.
+        if longest > self.unread_turns_max + 1 {
+            return Err(Violation::QueueGrows { turns: longest });
         }
         Ok(())
     }
-
-    pub(crate) fn back_up(&mut self) {
-        self.backup = Some(self.store.clone());
-    }
-
-    pub(crate) fn has_backup(&self) -> bool {
-        self.backup.is_some()
-    }
-
-    /// The backup becomes the store, under a new lineage.
-    pub(crate) fn restore(&mut self, lineage: u64) -> Result<(), Violation> {
-        if let Some(backup) = &self.backup {
-            self.store = Store { lineage, ..backup.clone() };
-        }
-        self.crash()
-    }
-
-    /// Every document as text.
-    pub(crate) fn contents(&self, names: &[DocumentName]) -> Result<Vec<String>, Violation> {
-        let updates = |name| self.store.documents.get(name).map(StoredDocument::updates).unwrap_or_default();
-        names.iter().map(|name| Ok(contents_of(&build(updates(name))?))).collect()
-    }
-}
-
-impl Store {
-    fn append(&mut self, batch: &Batch) -> Result<(), Violation> {
-        let document = self.documents.entry(batch.document().clone()).or_default();
-        let gap = Violation::Gap { who: "the log".to_owned() };
-        let follows = batch.first() == document.sequence + 1;
-        let whole = document.admitted.admit(batch.update()).is_ok_and(|admission| admission.is_complete());
-        if !follows || !whole {
-            return Err(gap);
-        }
-        document.sequence = batch.through();
-        document.rows.push((batch.through(), batch.update().clone()));
-        document.history.push((batch.through(), batch.update().clone()));
-        Ok(())
-    }
-}
-
-impl StoredDocument {
-    /// Snapshot, then the rows behind it.
-    fn updates(&self) -> Vec<Bytes> {
-        let after = self.snapshot.as_ref().map_or(0, |(through, _)| *through);
-        let rows = self.rows.iter().filter(|(through, _)| *through > after).map(|(_, update)| update.clone());
-        self.snapshot.iter().map(|(_, snapshot)| snapshot.clone()).chain(rows).collect()
-    }
-
-    /// What a member that is behind is sent.
-    fn catch_up(&self, behind: &Behind) -> Result<Vec<Bytes>, Violation> {
-        let failed = |_| Violation::Gap { who: "a catch-up".to_owned() };
-        match behind {
-            Behind::After(after) => {
-                let kept: Vec<_> = self.rows.iter().filter(|(through, _)| through > after).collect();
-                let merged = merge(kept.iter().map(|(_, update)| update));
-                let reaches =
-                    self.history.iter().filter(|(through, _)| through > after).count() == kept.len();
-                if reaches { Ok(vec![merged.map_err(failed)?]) } else { Ok(self.updates()) }
-            }
-            Behind::StateVector(known) => {
-                let parts = self.updates().into_iter().map(|update| diff(&update, known));
-                let parts: Result<Vec<Option<Bytes>>, _> = parts.collect();
-                let parts = parts.map_err(|_| Violation::Gap { who: "a catch-up".to_owned() })?;
-                Ok(parts.into_iter().flatten().collect())
-            }
-        }
-    }
-
-    /// Commit, then speak: whatever is said must be on disk.
-    fn check_spoken(&self, outgoing: &Outgoing) -> Result<(), Violation> {
-        let early = |what| Err(Violation::SpokeEarly { what });
-        if let Some(ready) = &outgoing.ready {
-            let durable = |update: &Bytes| self.admitted.covers(update).unwrap_or(false);
-            if ready.through > self.sequence || !ready.updates.iter().all(durable) {
-                return early("an update");
-            }
-        }
-        if outgoing.ack.is_some_and(|ack| ack.sequence() > self.sequence) {
-            return early("an acknowledgement");
-        }
-        if outgoing.need.as_ref().is_some_and(|need| need.exceeds(&self.admitted.state_vector())) {
-            return early("a state vector");
-        }
-        Ok(())
-    }
-}
-
-fn write(
-    out: &mut Vec<u8>,
-    channel: u32,
-    outgoing: Outgoing,
-    stored: &StoredDocument,
-    caught_up: impl FnOnce(u64),
-) -> Result<(), Violation> {
-    if let Some(ready) = outgoing.ready {
-        RelayMessage::Updates { channel, through: ready.through, updates: ready.updates }.write(out);
-    }
-    if let Some(behind) = outgoing.behind {
-        let updates = stored.catch_up(&behind)?;
-        RelayMessage::Updates { channel, through: stored.sequence, updates }.write(out);
-        caught_up(stored.sequence);
-    }
-    if let Some(ack) = outgoing.ack {
-        let (number, sequence) = (ack.number(), ack.sequence());
-        RelayMessage::Ack { channel, number, sequence }.write(out);
-    }
-    if let Some(state_vector) = outgoing.need {
-        RelayMessage::Need { channel, state_vector }.write(out);
-    }
-    Ok(())
-}
-
-/// A document out of updates; each must apply at once.
-fn build(updates: Vec<Bytes>) -> Result<yrs::Doc, Violation> {
-    let doc = new_doc(0);
-    for update in updates {
-        let decoded = yrs::Update::decode_v1(&update).map(|update| doc.transact_mut().apply_update(update));
-        if !matches!(decoded, Ok(Ok(()))) {
-            return Err(Violation::Gap { who: "a document".to_owned() });
-        }
-    }
-    Ok(doc)
 }

@@ -1,5 +1,6 @@
 //! What must never be.
 
+use std::fmt::Display;
 use thiserror::Error;
 
 /// An invariant that a run broke.
@@ -47,6 +48,21 @@ pub enum Violation {
         /// The clock.
         clock: u32,
     },
+    /// A row is in the outbox and in a branch.
+    #[error("device {device}: a row is in the outbox and in a branch")]
+    TwoPlaces {
+        /// Which device.
+        device: usize,
+    },
+    /// Something entered a room that its sender had no right to write.
+    #[error("the relay took a push that its token does not grant")]
+    Unauthorized,
+    /// The relay keeps more and more for somebody who does not read.
+    #[error("the relay has {turns} turns waiting for one reader")]
+    QueueGrows {
+        /// How many.
+        turns: u64,
+    },
     /// At rest a device still waits for acknowledgements.
     #[error("device {device}: at rest, {rows} edits are not acknowledged (link {link})")]
     NotAcknowledged {
@@ -57,11 +73,17 @@ pub enum Violation {
         /// Where it stands with the relay.
         link: String,
     },
-    /// At rest an edit that a device saved is not in the store.
-    #[error("device {device}: at rest, an edit that was saved is not in the store")]
+    /// At rest an edit that a device saved is neither in the store nor in a branch.
+    #[error("device {device}: at rest, an edit that was saved is neither in the store nor in a branch")]
     EditLost {
         /// Which device.
         device: usize,
+    },
+    /// Something was made once and is in the document twice.
+    #[error("at rest, {value} is in a list twice")]
+    Twice {
+        /// The number, which was added to a list once.
+        value: i64,
     },
     /// At rest devices differ.
     #[error("at rest, devices differ")]
@@ -80,4 +102,14 @@ pub enum Violation {
         /// The code.
         code: String,
     },
+}
+
+impl Violation {
+    pub(crate) fn gap(who: &str) -> Self {
+        Violation::Gap { who: who.to_owned() }
+    }
+
+    pub(crate) fn refused(who: impl Display, code: impl Display) -> Self {
+        Violation::Refused { who: who.to_string(), code: code.to_string() }
+    }
 }
