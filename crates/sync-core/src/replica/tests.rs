@@ -1,5 +1,7 @@
 use super::*;
 use crate::limits::{PUSH_BYTES_MAX, PUSHED_BYTES_MAX, UPDATE_BYTES_MAX};
+use crate::protocol::{Access, Position, Resume};
+use crate::state_vector::StateVector;
 use yrs::{GetString, Text, WriteTxn};
 
 const LINEAGE: u64 = 7;
