@@ -55,10 +55,7 @@ impl Device {
         if let Some(tab) = self.tabs.remove(&id) {
             tab.die(&mut self.shared, around)?;
         }
-        for tab in self.tabs.values_mut() {
-            tab.has_lost_sibling = true;
-            tab.keep_if_first(&mut self.shared);
-        }
+        self.tabs.values_mut().for_each(|tab| tab.keep_if_first(&mut self.shared));
         Ok(())
     }
 
