@@ -120,6 +120,9 @@ async function take(engine: Engine, replica: Replica, tab: string): Promise<void
   const joined = joining(engine, branches, rows, received)
   const gone = new Set(joined.flatMap(branch => branch.rows.slice()))
   const left = rows.filter(row => !gone.has(row))
+  // What it had stored as received, and did not live to tell, a relay that was restored may lack.
+  for (const update of received.flatMap(row => row.updates.slice()))
+    hearEdit(engine, replica, { update, lineage: '' })
   if (left.length > 0) act(engine, core => takeInto(engine, core, replica, left))
   if (joined.length === 0) return
   engine.device.push(joined.map(branch => ({ kind: 'branched', branch })))

@@ -55,7 +55,10 @@ impl Device {
         if let Some(tab) = self.tabs.remove(&id) {
             tab.die(&mut self.shared, around)?;
         }
-        self.tabs.values_mut().for_each(|tab| tab.keep_if_first(&mut self.shared));
+        for tab in self.tabs.values_mut() {
+            tab.has_lost_sibling = true;
+            tab.keep_if_first(&mut self.shared);
+        }
         Ok(())
     }
 

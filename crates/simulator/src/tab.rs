@@ -77,6 +77,8 @@ pub(crate) struct Tab {
     /// Rows that are in a branch or were in one while this tab lived, by document: what others have told before they
     /// heard of it may come late.
     refused: BTreeMap<(usize, RowName), Bytes>,
+    /// Another tab has died, which may have stored what it did not live to tell.
+    pub(crate) has_lost_sibling: bool,
     /// Of the last row of the outbox.
     last_number: u64,
     /// The connection, and the lineage of the relay that it leads to.
@@ -104,6 +106,7 @@ impl Tab {
             frames: Vec::new(),
             merging: Vec::new(),
             refused: BTreeMap::new(),
+            has_lost_sibling: false,
             last_number: 0,
             wire: None,
             wants_token: false,

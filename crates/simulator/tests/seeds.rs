@@ -81,6 +81,7 @@ macro_rules! once_failed {
 }
 
 once_failed! {
+    what_a_dying_tab_had_stored_is_offered_to_a_restored_relay: 93_917;
     what_could_not_be_read_is_offered_once_it_can_be: 8_280, 11_327;
     what_another_tab_knew_of_a_lost_history_is_offered: 36_300;
     an_opening_counts_after_the_refusal_of_another_token: 21_243;

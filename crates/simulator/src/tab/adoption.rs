@@ -16,7 +16,7 @@ impl Tab {
         if shared.is_native || shared.is(Mutant::LeaveDeadTabsRows) {
             return Ok(false);
         }
-        let mut has_adopted = false;
+        let mut has_adopted = self.take_received(shared, around)?;
         for document in 0..self.documents.len() {
             let rows = self.left_behind(document, shared);
             if rows.is_empty() {
@@ -44,6 +44,28 @@ impl Tab {
         }
         self.settle(shared, around)?;
         Ok(has_adopted)
+    }
+
+    /// Takes what a tab that is gone had stored as received, and did not live to tell. A relay that was restored may lack it.
+    fn take_received(
+        &mut self,
+        shared: &mut Shared,
+        around: &mut Surroundings<'_>,
+    ) -> Result<bool, Violation> {
+        if !self.has_lost_sibling || self.is_branching() {
+            return Ok(false);
+        }
+        self.has_lost_sibling = false;
+        for document in 0..self.documents.len() {
+            for update in shared.disk(document).received() {
+                let Some(id) = self.documents.get(document).map(|open| open.id) else { continue };
+                if !self.is_of_branch(document, &update, shared) {
+                    self.client.with(id, |replica| replica.sibling_answer(&update, 0));
+                }
+            }
+        }
+        self.settle(shared, around)?;
+        Ok(true)
     }
 
     fn left_behind(&self, document: usize, shared: &mut Shared) -> Vec<Row> {

@@ -86,7 +86,7 @@ impl Tab {
     }
 
     /// True when an update brings something that is or was in a branch, also what a branch deletes, or builds on it.
-    fn is_of_branch(&mut self, document: usize, update: &Bytes, shared: &Shared) -> bool {
+    pub(super) fn is_of_branch(&mut self, document: usize, update: &Bytes, shared: &Shared) -> bool {
         self.remember_refused(document, shared.disk(document).branched());
         if shared.is(Mutant::ForgetEndedBranches) {
             let now: BTreeSet<RowName> =
