@@ -397,6 +397,17 @@ test('a branch is merged when every tab has put aside what it has built on it', 
   assert.deepEqual([branches.keys, outbox.keys], [[], []])
 })
 
+test('a merge does not wait for tabs that have open a document whose name goes on', async t => {
+  const tabs = await startTabs(t)
+  const { first, second, pages } = tabs
+  await openDevice(await pages.page(), { document: 'test/doc/more' })
+  await refuseFirst(tabs)
+  await second.close()
+  await on(first, async ({ client }) => (await client.branches.list())[0].merge())
+  await on(first, saved)
+  assert.equal(await on(first, ({ doc }) => doc.text('notes').toString()), 'one two')
+})
+
 test('what a tab has built on a refused edit in a document that it has closed since is merged with it', async t => {
   const tabs = await startTabs(t)
   const { first, second } = tabs

@@ -222,6 +222,60 @@ test('edits that dead tabs left in documents that nobody has open reach the rela
   assert.deepEqual(await on(other, ({ errors }) => errors.map(String)), [])
 })
 
+for (const broadcast of [true, false]) {
+  test(`what a tab leaves unsent in a document that it closes another one sends that has it open, broadcast ${broadcast}`, async t => {
+    const relay = await startRelay(t, { data: await temporaryFolder(t) })
+    const pages = await startPages(t)
+    const [other, closing, elsewhere] = [await pages.page(), await pages.page(), await pages.page()]
+    await openDevice(other, { url: relay.url, broadcast })
+    await openDevice(closing, { broadcast })
+    await openDevice(elsewhere, { store: 'elsewhere', url: relay.url })
+    for (const text of ['one, ', 'one, two']) {
+      await on(
+        closing,
+        async (device, text) => {
+          const notes = device.doc.text('notes')
+          notes.insert(notes.length, text.slice(notes.length))
+          await device.doc.close()
+        },
+        text,
+      )
+      await until(elsewhere, ({ doc }, text) => doc.text('notes').toString() === text, text)
+      await on(closing, async device => {
+        device.doc = await device.client.doc('test/doc')
+      })
+    }
+    await until(other, ({ doc }) => doc.status.unsent.edits === 0)
+    await on(other, ({ client }) => client.close())
+    assert.deepEqual((await storeContent(other)).outbox.keys, [])
+  })
+}
+
+test('what the disk took of a document only after it was closed is sent by another tab', async t => {
+  const relay = await startRelay(t, { data: await temporaryFolder(t) })
+  const pages = await startPages(t)
+  const [other, closing] = [await pages.page(), await pages.page(failingWrites)]
+  await openDevice(other, { url: relay.url })
+  await openDevice(closing)
+  const code = await on(closing, ({ doc }) => {
+    globalThis.isBroken = true
+    doc.text('notes').insert(0, 'late')
+    return doc.close().catch(error => error.code)
+  })
+  assert.equal(code, 'device_failed')
+  // The other tab looks for what was left, and finds nothing.
+  await untilAnswered(other, async () => {
+    const { held } = await navigator.locks.query()
+    return held.some(({ name }) => name.startsWith('tidewell/default/rows/'))
+  })
+  await closing.evaluate(() => {
+    globalThis.isBroken = false
+  })
+  const elsewhere = await pages.page()
+  await openDevice(elsewhere, { store: 'elsewhere', url: relay.url })
+  await until(elsewhere, ({ doc }) => doc.text('notes').toString() === 'late')
+})
+
 test('what a tab counted while the disk failed is counted once, when the tab dies and the next one counts offline', async t => {
   const relay = await startRelay(t, { data: await temporaryFolder(t) })
   const pages = await startPages(t)

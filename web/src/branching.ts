@@ -24,6 +24,7 @@ import {
   hearEdit,
   joining,
   openDuty,
+  openings,
   restoreWatches,
   setBranchesAside,
   takeInto,
@@ -82,7 +83,7 @@ async function answerQuestions(
   if (questions.length === 0 || (device.leaving(replica.name).length > 0 && !(await isWritten(engine))))
     return
   for (const question of questions) {
-    tabs.tell({ kind: 'heard', tab: tabs.id, document: replica.name, question })
+    tabs.tell({ kind: 'heard', opening: replica.opening, document: replica.name, question })
   }
 }
 
@@ -97,24 +98,27 @@ function isWritten(engine: Engine): Promise<boolean> {
  * Waits until all tabs that have the document open have put aside what builds on its branches, or `signal`. Until then
  * they may build more on them, and tell the relay of them under their old names.
  */
-async function allHaveHeard(engine: Engine, document: string, signal: AbortSignal): Promise<void> {
+async function allHaveHeard(engine: Engine, replica: Replica, signal: AbortSignal): Promise<void> {
   const { tabs } = engine
-  const left = new Set(await tabs.taken(openDuty(document)))
-  left.delete(tabs.id)
+  const { name: document } = replica
+  const left = new Set(await openings(engine, document))
+  left.delete(replica.opening)
   if (left.size === 0) return
   const question = newId()
-  const ask = () => tabs.tell({ kind: 'who_heard', tab: tabs.id, document, question })
+  const ask = () => tabs.tell({ kind: 'who_heard', document, question })
   const ending = new AbortController()
   await new Promise<void>(resolve => {
-    const heard = (tab: string) => {
-      left.delete(tab)
+    const heard = (opening: string) => {
+      left.delete(opening)
       if (left.size === 0) resolve()
     }
     engine.questions.set(question, heard)
     engine.branchListeners.add(ask)
     signal.addEventListener('abort', () => resolve(), { once: true })
     if (signal.aborted) resolve()
-    for (const tab of left) tabs.whenFree(`${openDuty(document)}${tab}`, () => heard(tab), ending.signal)
+    for (const opening of left) {
+      tabs.whenFree(openDuty(document, opening), () => heard(opening), ending.signal)
+    }
     ask()
   })
   ending.abort()
@@ -147,7 +151,7 @@ export async function tryToEnd(
   if (signal.aborted || !how.isPossible(engine, replica)) return false
   branchOff(engine, replica, undefined)
   await replica.branching
-  await allHaveHeard(engine, replica.name, signal)
+  await allHaveHeard(engine, replica, signal)
   await engine.device.flush()
   const stored = await withUnsaved(engine.device, replica)
   await moduleReady(engine)
@@ -157,9 +161,11 @@ export async function tryToEnd(
   if (branch === undefined) return true
   const late = call(engine, () => dependents(engine, branch.rows, stored.outbox, stored.received))
   if (late.length === 0) return how.finish(engine, replica, branch)
-  // They are of a tab that is gone, and about to join, or of one that has closed the document.
-  const open = new Set(await engine.tabs.taken(openDuty(replica.name)))
-  for (const tab of new Set(late.map(row => row.tab))) if (!open.has(tab)) await adopt(engine, replica, tab)
+  // They are of an opening that is over, and about to join.
+  const open = new Set(await openings(engine, replica.name))
+  for (const opening of new Set(late.map(row => row.opening))) {
+    if (!open.has(opening)) await adopt(engine, replica, opening)
+  }
   return false
 }
 

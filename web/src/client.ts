@@ -9,6 +9,7 @@ import { type Doc, makeDoc } from './doc.js'
 import {
   act,
   type Engine,
+  endAdoptions,
   flush,
   hasHeardOfAll,
   isAboutToken,
@@ -19,7 +20,7 @@ import {
 } from './engine.js'
 import { errorFrom, TidewellError } from './error.js'
 import { leftBehind } from './left_behind.js'
-import { askSiblings, hearEdit, inBackground, loadReplica, recover, watchTab } from './loading.js'
+import { askSiblings, hearEdit, inBackground, loadReplica, openDuty, recover, watch } from './loading.js'
 import { endReplica, newReplica, type Replica } from './replica.js'
 import { joinTabs, singleTab, type TabMessage } from './tabs.js'
 import { type Wasm, wasmGeneration } from './wasm.js'
@@ -188,18 +189,17 @@ function refreshAll(engine: Engine): void {
 
 /** What is on disk the other tabs may know: whatever they build on it is then on disk before theirs. */
 function tellWritten(engine: Engine, changes: readonly Change[]): void {
-  const { id: tab } = engine.tabs
   for (const change of changes) {
     if (change.kind === 'branched' || change.kind === 'branch_ended') {
       const { document } = change.branch
-      engine.tabs.tell({ kind: 'branches', tab, document })
+      engine.tabs.tell({ kind: 'branches', document })
       tellBranches(engine)
       const replica = engine.replicas.get(document)
       if (change.kind === 'branch_ended' && replica !== undefined) branchOff(engine, replica, undefined)
     }
-    if (change.kind !== 'edit' || change.row.tab !== engine.tabs.id) continue
+    if (change.kind !== 'edit') continue
     const { document, row } = change
-    engine.tabs.tell({ kind: 'edit', tab: row.tab, document, update: row.update })
+    engine.tabs.tell({ kind: 'edit', opening: row.opening, document, update: row.update })
   }
 }
 
@@ -207,14 +207,14 @@ function hear(engine: Engine, message: TabMessage): void {
   const replica = engine.replicas.get(message.document)
   if (engine.isClosed) return
   if (message.kind === 'branches') tellBranches(engine)
-  if (message.kind === 'heard') engine.questions.get(message.question)?.(message.tab)
+  if (message.kind === 'heard') engine.questions.get(message.question)?.(message.opening)
   if (replica === undefined || message.kind === 'heard') return
   if (message.kind === 'branches' || message.kind === 'who_heard') {
     if (message.kind === 'who_heard') replica.questions.push(message.question)
     branchOff(engine, replica, undefined)
     return
   }
-  if (replica.early === undefined) watchTab(engine, replica, message.tab)
+  if (replica.early === undefined) watch(engine, replica, message.opening)
   if (message.kind === 'edit') {
     if (replica.early !== undefined) replica.early.push(message)
     else hearEdit(engine, replica, message)
@@ -233,7 +233,7 @@ async function answer(engine: Engine, replica: Replica, known: Uint8Array): Prom
     const update = core.diff(replica.id, known)
     const lineage = core.lineage(replica.id)
     if (update !== undefined) {
-      engine.tabs.tell({ kind: 'edit', tab: engine.tabs.id, document: replica.name, update, lineage })
+      engine.tabs.tell({ kind: 'edit', opening: replica.opening, document: replica.name, update, lineage })
     }
   })
 }
@@ -244,10 +244,19 @@ function isStartingAnew(engine: Engine, replicas: Iterable<Replica>): boolean {
   return engine.recovery !== undefined
 }
 
+/** Lets others have the rows of an opening that is over. */
+function leave(engine: Engine, replica: Replica): Promise<void> {
+  replica.leaving.abort()
+  const duty = openDuty(replica.name, replica.opening)
+  return new Promise(left => engine.tabs.whenFree(duty, left, new AbortController().signal))
+}
+
 function makeClient(engine: Engine): Client {
   const docs = new Map<string, Promise<Doc>>()
   /** What the application has open; the other documents are open to push what was left behind. */
   const wanted = new Set<string>()
+  /** Documents that were closed, until their rows may be adopted. */
+  const leaving = new Map<string, Promise<void>>()
   const ending = new AbortController()
   const background = {
     isOpen: (name: string) => docs.has(name),
@@ -262,7 +271,10 @@ function makeClient(engine: Engine): Client {
     if (goodTicks % lookTicks === 1) {
       pushLeftBehind()
       // Other tabs' edits may have been all that it waited for.
-      for (const replica of engine.replicas.values()) storeWhole(engine, replica)
+      for (const replica of engine.replicas.values()) {
+        storeWhole(engine, replica)
+        endAdoptions(engine, replica)
+      }
     }
     if (goodTicks === goodAfterTicks) engine.connection?.succeeded()
   }, tickMs)
@@ -287,12 +299,18 @@ function makeClient(engine: Engine): Client {
     if (replica.ending.signal.aborted) return
     // What it told last stays readable.
     readStatus(engine, replica)
+    const { name } = replica
     const saved = engine.device.flush()
-    docs.delete(replica.name)
-    wanted.delete(replica.name)
-    engine.replicas.delete(replica.name)
+    docs.delete(name)
+    wanted.delete(name)
+    engine.replicas.delete(name)
     endReplica(replica)
     act(engine, core => core.remove(replica.id))
+    // Whoever adopts its rows before they are on the disk would leave some.
+    const left = saved.catch(() => undefined).then(() => leave(engine, replica))
+    leaving.set(name, left)
+    await left
+    if (leaving.get(name) === left) leaving.delete(name)
     await saved
   }
 
@@ -306,12 +324,14 @@ function makeClient(engine: Engine): Client {
     })
     engine.replicas.set(name, replica)
     try {
+      await leaving.get(name)
       await loadReplica(engine, replica)
     } catch (error) {
       engine.replicas.delete(name)
       docs.delete(name)
       wanted.delete(name)
       endReplica(replica)
+      replica.leaving.abort()
       if (engine.isClosed) throw new TidewellError('closed')
       throw errorFrom(error, `document "${name}"`)
     }
@@ -340,7 +360,10 @@ function makeClient(engine: Engine): Client {
       await engine.device.close()
     } finally {
       engine.connection?.close()
-      for (const replica of engine.replicas.values()) endReplica(replica)
+      for (const replica of engine.replicas.values()) {
+        endReplica(replica)
+        replica.leaving.abort()
+      }
       engine.tabs.close()
       if (engine.generation === wasmGeneration()) engine.core.free()
     }

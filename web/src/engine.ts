@@ -226,7 +226,7 @@ function carryOut(
   switch (effect[0]) {
     case 'edit': {
       const [, , row, update, edits, made] = effect
-      const stored: OutboxRow = { tab: engine.tabs.id, number: engine.nextNumber, update, edits, made }
+      const stored: OutboxRow = { opening: replica.opening, number: engine.nextNumber, update, edits, made }
       engine.nextNumber += 1
       replica.rows.set(row, stored)
       engine.device.push([{ kind: 'edit', document: replica.name, row: stored }])
@@ -332,6 +332,22 @@ function isSame(cursor: Cursor, other: Cursor | undefined): boolean {
 /** True for two cursors in one history of one document. */
 function goesOn(cursor: Cursor, other: Cursor | undefined): boolean {
   return cursor.epoch === other?.epoch && cursor.lineage === other.lineage
+}
+
+/** Ends the duties for rows that have left the outbox on the disk: what may still follow them anybody may adopt. */
+export function endAdoptions(engine: Engine, replica: Replica): void {
+  const isOver = (opening: string) => ![...replica.rows.values()].some(row => row.opening === opening)
+  const over = [...replica.adoptions].filter(([opening, { isDone }]) => isDone && isOver(opening))
+  if (over.length === 0) return
+  const end = () => {
+    for (const [opening, { duty }] of over) {
+      if (!isOver(opening)) continue
+      replica.adoptions.delete(opening)
+      duty.abort()
+    }
+  }
+  // A failure is told in the status, and this is tried again.
+  engine.device.flush().then(end, () => undefined)
 }
 
 /** From now on this tab stores what comes from the relay; what others did not store is stored first. */

@@ -1,9 +1,10 @@
-// Edits that tabs have left behind in documents that nobody has open: one tab of the store pushes them.
+// Edits that tabs have left behind, most of them in documents that nobody has open: one tab of the store pushes them.
 
 import { isTransient } from './code.js'
 import type { Doc } from './doc.js'
 import { type Engine, report } from './engine.js'
 import { TidewellError } from './error.js'
+import { adopt, openDuty, rowsDuty } from './loading.js'
 
 /** What is needed of the client. */
 export interface Background {
@@ -25,14 +26,19 @@ export function leftBehind(engine: Engine, background: Background, signal: Abort
   let isBusy = true
 
   async function look(): Promise<void> {
-    const left = await engine.device.outboxTabs()
+    const left = await engine.device.outboxOpenings()
     // What was put aside or pushed by another tab may be followed by other edits.
     for (const name of refused) if (!left.has(name)) refused.delete(name)
-    for (const [name, tabs] of left) {
-      for (const tab of tabs) {
+    for (const [name, openings] of left) {
+      for (const opening of openings) {
         if (signal.aborted || pushing.size >= atOnce) return
-        if (pushing.has(name) || refused.has(name) || background.isOpen(name)) break
-        if (!(await isLeftBehind(engine, name, tab))) continue
+        if (pushing.has(name) || refused.has(name)) break
+        if (!(await isLeftBehind(engine, name, opening))) continue
+        if (background.isOpen(name)) {
+          const replica = engine.replicas.get(name)
+          if (replica !== undefined && replica.early === undefined) await adopt(engine, replica, opening)
+          continue
+        }
         pushing.add(name)
         push(name)
           .catch((error: unknown) => {
@@ -68,11 +74,8 @@ export function leftBehind(engine: Engine, background: Background, signal: Abort
   }
 }
 
-/** True when the tab is gone, or has closed the document, and no living tab has taken its rows over. */
-async function isLeftBehind(engine: Engine, name: string, tab: string): Promise<boolean> {
-  if (tab !== engine.tabs.id && !(await engine.tabs.isGone(tab))) return false
-  const probe = new AbortController()
-  const isFree = await engine.tabs.tryHold(`rows/${tab}/${name}`, probe.signal)
-  probe.abort()
-  return isFree
+/** True when the document was closed, or its tab is gone, and nobody has taken the rows over. */
+async function isLeftBehind(engine: Engine, name: string, opening: string): Promise<boolean> {
+  const { tabs } = engine
+  return (await tabs.isFree(openDuty(name, opening))) && tabs.isFree(rowsDuty(opening))
 }

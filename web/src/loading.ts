@@ -30,13 +30,23 @@ import { type Core, isTrap, replaceWasm, wasmGeneration } from './wasm.js'
 const notLoaded = -1
 export const toBeLoaded = -2
 
-/** Begins the names of the duties that tabs have while a document is open in them: the tab's name follows. */
-export const openDuty = (document: string) => `open/${document}/`
+/** The duty that a tab has while a document is open in it, and until everything of that opening is on the disk. */
+export const openDuty = (document: string, opening: string) => `open/${document}/${opening}`
+
+/** The duty of whoever pushes an opening's rows after its end. */
+export const rowsDuty = (opening: string) => `rows/${opening}`
+
+/** The openings of a document, in all tabs. */
+export async function openings(engine: Engine, document: string): Promise<readonly string[]> {
+  const ends = await engine.tabs.taken(openDuty(document, ''))
+  // The others are of documents whose names go on.
+  return ends.filter(end => !end.includes('/'))
+}
 
 /** Loads a document from this device alone. Fails with `invalid_name` or `closed`, or as reading the store does. */
 export async function loadReplica(engine: Engine, replica: Replica): Promise<void> {
   // Who ends a branch waits for those who may not have heard of it.
-  await engine.tabs.take(`${openDuty(replica.name)}${engine.tabs.id}`, replica.ending.signal)
+  await engine.tabs.take(openDuty(replica.name, replica.opening), replica.leaving.signal)
   const stored = await withUnsaved(engine.device, replica)
   await moduleReady(engine)
   try {
@@ -48,11 +58,10 @@ export async function loadReplica(engine: Engine, replica: Replica): Promise<voi
     startRecovery(engine, error)
     await moduleReady(engine)
   }
-  const tabs = new Set(stored.outbox.map(row => row.tab))
-  for (const tab of tabs) {
-    // A tab that lives pushes its own rows, and is waited for; this one's are of when the document was open before.
-    if (tab === engine.tabs.id || (await engine.tabs.isGone(tab))) await adopt(engine, replica, tab)
-    else watchTab(engine, replica, tab)
+  for (const opening of new Set(stored.outbox.map(row => row.opening))) {
+    // Where the document is open its rows are pushed from there.
+    if (await engine.tabs.isFree(openDuty(replica.name, opening))) await adopt(engine, replica, opening)
+    else watch(engine, replica, opening)
   }
   await replica.branching
   for (const told of replica.early ?? []) hearEdit(engine, replica, told)
@@ -60,7 +69,7 @@ export async function loadReplica(engine: Engine, replica: Replica): Promise<voi
   if (replica.hasMissedBranch) engine.branchOff(engine, replica, undefined)
   engine.tabs.hold(`keeper/${replica.name}`, () => becomeKeeper(engine, replica), replica.ending.signal)
   // Also those that have told nothing yet: what they store last they may not live to tell.
-  for (const tab of await engine.tabs.taken(openDuty(replica.name))) watchTab(engine, replica, tab)
+  for (const opening of await openings(engine, replica.name)) watch(engine, replica, opening)
   askSiblings(engine, replica)
   refresh(engine, replica)
 }
@@ -76,28 +85,35 @@ export function askSiblings(engine: Engine, replica: Replica): void {
   act(engine, core => {
     const known = core.state_vector(replica.id)
     if (known !== undefined) {
-      engine.tabs.tell({ kind: 'ask', tab: engine.tabs.id, document: replica.name, known })
+      engine.tabs.tell({ kind: 'ask', opening: replica.opening, document: replica.name, known })
     }
   })
 }
 
-/** Rows of this tab will be adopted when it is gone. */
-export function watchTab(engine: Engine, replica: Replica, tab: string): void {
-  if (tab === engine.tabs.id || replica.knownTabs.has(tab)) return
-  replica.knownTabs.add(tab)
-  const { signal } = replica.ending
-  const gone = () => inBackground(engine, replica, adopt(engine, replica, tab))
-  engine.tabs.whenFree(`tab/${tab}`, gone, signal)
+/** Rows of this opening will be adopted when it is over. */
+export function watch(engine: Engine, replica: Replica, opening: string): void {
+  if (opening === replica.opening || replica.watched.has(opening)) return
+  replica.watched.add(opening)
+  const over = () => inBackground(engine, replica, adopt(engine, replica, opening))
+  engine.tabs.whenFree(openDuty(replica.name, opening), over, replica.ending.signal)
 }
 
-/** Takes over the rows of a tab that is gone, unless another tab has: it shows them, and pushes them. */
-export async function adopt(engine: Engine, replica: Replica, tab: string): Promise<void> {
-  replica.knownTabs.add(tab)
-  const { signal } = replica.ending
-  const duty = `rows/${tab}/${replica.name}`
-  if (await engine.tabs.tryHold(duty, signal)) return take(engine, replica, tab)
+/** Takes over the rows of an opening that is over, unless another tab has: it shows them, and pushes them. */
+export async function adopt(engine: Engine, replica: Replica, opening: string): Promise<void> {
+  const known = replica.adoptions.get(opening)
+  if (known !== undefined) return known.isDone ? take(engine, replica, opening) : undefined
+  const adoption = { duty: new AbortController(), isDone: false }
+  replica.watched.add(opening)
+  replica.adoptions.set(opening, adoption)
+  const { signal } = adoption.duty
+  if (replica.ending.signal.aborted) return
+  const begin = async () => {
+    await take(engine, replica, opening)
+    adoption.isDone = true
+  }
+  if (await engine.tabs.tryHold(rowsDuty(opening), signal)) return begin()
   // Whoever has them may die too.
-  engine.tabs.hold(duty, () => inBackground(engine, replica, take(engine, replica, tab)), signal)
+  engine.tabs.hold(rowsDuty(opening), () => inBackground(engine, replica, begin()), signal)
 }
 
 /** Nobody waits for it. The end of the document is the end of it. */
@@ -108,15 +124,15 @@ export function inBackground(engine: Engine, replica: Replica, work: Promise<voi
 }
 
 /** What builds on a branch joins it: the relay would never have what it waits for. */
-async function take(engine: Engine, replica: Replica, tab: string): Promise<void> {
+async function take(engine: Engine, replica: Replica, opening: string): Promise<void> {
   const { aside } = replica
   const { received, outbox, branches } = await withUnsaved(engine.device, replica)
   await moduleReady(engine)
   if (replica.ending.signal.aborted) return
   // Other edits were put aside meanwhile.
-  if (aside !== replica.aside) return take(engine, replica, tab)
+  if (aside !== replica.aside) return take(engine, replica, opening)
   const known = new Set([...replica.rows.values()].map(rowName))
-  const rows = outbox.filter(row => row.tab === tab && !known.has(rowName(row)))
+  const rows = outbox.filter(row => row.opening === opening && !known.has(rowName(row)))
   const joined = joining(engine, branches, rows, received)
   const gone = new Set(joined.flatMap(branch => branch.rows.slice()))
   const left = rows.filter(row => !gone.has(row))

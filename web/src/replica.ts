@@ -3,6 +3,7 @@
 import type { Code } from './code.js'
 import type { Cursor, OutboxRow } from './device/store.js'
 import type { CoreStatus, DeltaOperation } from './effect.js'
+import { newId } from './new_id.js'
 import type { Status } from './status.js'
 import type { Told } from './tabs.js'
 import type { Core } from './wasm.js'
@@ -28,9 +29,19 @@ export interface DeltaWatch {
   readonly tell: (delta: readonly DeltaOperation[], isLocal: boolean) => void
 }
 
+/** The duty to push the rows of an opening that is over, held or waited for. */
+export interface Adoption {
+  /** Ends it. */
+  readonly duty: AbortController
+  /** The rows are this opening's. */
+  isDone: boolean
+}
+
 /** One open document. */
 export interface Replica {
   readonly name: string
+  /** Of this time that the document is open in this tab: its rows are named by it. Random. */
+  readonly opening: string
   /** The module's number for it. */
   id: number
   /** This turn's edits. */
@@ -67,7 +78,10 @@ export interface Replica {
   readonly statusListeners: Set<(status: Status) => void>
   readonly deltaWatches: Set<DeltaWatch>
   readonly waiters: Set<Waiter>
-  readonly knownTabs: Set<string>
+  /** Openings in other tabs whose rows are adopted once they are over. */
+  readonly watched: Set<string>
+  /** Openings whose rows this one takes over. */
+  readonly adoptions: Map<string, Adoption>
   /** Rows that cannot be used, while the disk may still have them in their place. */
   readonly setAside: Set<string>
   /** While its refused edits are being put aside. */
@@ -85,11 +99,14 @@ export interface Replica {
   /** What other tabs tell while the document is being loaded. */
   early: Told[] | undefined
   readonly ending: AbortController
+  /** Aborted when everything of it is on the disk: others may adopt its rows. */
+  readonly leaving: AbortController
 }
 
 /** Ends a document: nobody is told of it any more, and whoever waits hears that it was closed. */
 export function endReplica(replica: Replica): void {
   replica.ending.abort()
+  for (const { duty } of replica.adoptions.values()) duty.abort()
   replica.valueListeners.clear()
   replica.statusListeners.clear()
   replica.deltaWatches.clear()
@@ -101,6 +118,7 @@ export function endReplica(replica: Replica): void {
 export function newReplica(name: string, status: Status): Replica {
   return {
     name,
+    opening: newId(),
     id: -1,
     inputs: [],
     edits: 0,
@@ -125,7 +143,8 @@ export function newReplica(name: string, status: Status): Replica {
     statusListeners: new Set(),
     deltaWatches: new Set(),
     waiters: new Set(),
-    knownTabs: new Set(),
+    watched: new Set(),
+    adoptions: new Map(),
     setAside: new Set(),
     branching: undefined,
     unheard: undefined,
@@ -135,5 +154,6 @@ export function newReplica(name: string, status: Status): Replica {
     failures: 0,
     early: [],
     ending: new AbortController(),
+    leaving: new AbortController(),
   }
 }

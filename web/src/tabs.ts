@@ -1,6 +1,6 @@
-// Tabs of one store: who is alive, who does what, and what they tell each other.
+// Tabs of one store: who has what open, who does what, and what they tell each other.
 //
-// A tab holds a lock named by its id for as long as it lives, however it ends. Without Web Locks there is no store that
+// A duty is a lock: it is free again when its tab is gone, however that ends. Without Web Locks there is no store that
 // tabs could share; without BroadcastChannel, or with it switched off, tabs meet at the relay and at the next start.
 
 import { TidewellError } from './error.js'
@@ -13,26 +13,27 @@ export interface Told {
   readonly lineage?: string
 }
 
-/** What tabs tell each other. */
+/** What tabs tell each other; `opening` is whose word it is. */
 export type TabMessage =
-  | ({ readonly kind: 'edit'; readonly tab: string; readonly document: string } & Told)
-  | { readonly kind: 'ask'; readonly tab: string; readonly document: string; readonly known: Uint8Array }
+  | ({ readonly kind: 'edit'; readonly opening: string; readonly document: string } & Told)
+  | { readonly kind: 'ask'; readonly opening: string; readonly document: string; readonly known: Uint8Array }
   /** Rows have left the outbox, or a branch has ended. */
-  | { readonly kind: 'branches'; readonly tab: string; readonly document: string }
+  | { readonly kind: 'branches'; readonly document: string }
   /** A branch is to end: who has heard of all branches, and has on the disk what joins them? */
-  | { readonly kind: 'who_heard'; readonly tab: string; readonly document: string; readonly question: string }
-  | { readonly kind: 'heard'; readonly tab: string; readonly document: string; readonly question: string }
+  | { readonly kind: 'who_heard'; readonly document: string; readonly question: string }
+  | { readonly kind: 'heard'; readonly opening: string; readonly document: string; readonly question: string }
 
 /** This tab among its siblings. */
 export interface Tabs {
+  /** Random. */
   readonly id: string
   /** A number that no other living tab has, from 0 on. */
   readonly place: number
   tell(message: TabMessage): void
   /** Calls once when nobody has a duty; at once when nobody has it already. Ends when `signal` says so. */
   whenFree(duty: string, free: () => void, signal: AbortSignal): void
-  /** True when a tab was gone at the moment of asking. */
-  isGone(tab: string): Promise<boolean>
+  /** True when nobody had a duty at the moment of asking. */
+  isFree(duty: string): Promise<boolean>
   /** Holds a duty from when it is free until `signal`: `begin` is called when it is this tab's. */
   hold(duty: string, begin: () => void, signal: AbortSignal): void
   /** Holds a duty until `signal` if it is free now; answers if it is. */
@@ -51,7 +52,7 @@ export function singleTab(): Tabs {
     place: 0,
     tell: () => undefined,
     whenFree: (_duty, free) => free(),
-    isGone: () => Promise.resolve(true),
+    isFree: () => Promise.resolve(true),
     hold: (_duty, begin) => begin(),
     tryHold: () => Promise.resolve(true),
     take: () => Promise.resolve(),
@@ -102,7 +103,6 @@ export async function joinTabs(
       .catch(() => undefined)
   }
 
-  await new Promise<void>(held => hold(`tab/${id}`, held, ending.signal))
   let place = 0
   while (!(await tryHold(`place/${place}`, ending.signal))) place += 1
 
@@ -129,9 +129,9 @@ export async function joinTabs(
       const start = name(beginning)
       return held.flatMap(({ name = '' }) => (name.startsWith(start) ? name.slice(start.length) : []))
     },
-    isGone: tab =>
+    isFree: duty =>
       locks
-        .request(name(`tab/${tab}`), { mode: 'shared', ifAvailable: true }, lock => lock !== null)
+        .request(name(duty), { mode: 'shared', ifAvailable: true }, lock => lock !== null)
         .catch(() => false),
     close() {
       ending.abort()

@@ -10,7 +10,7 @@ import {
   load,
   loadBranches,
   openDatabase,
-  outboxTabs,
+  outboxOpenings,
   type Stored,
   type StoredBranch,
   storeError,
@@ -26,8 +26,8 @@ export interface Device {
   spendId(): void
   /** All that is stored of a document. */
   load(document: string): Promise<Stored>
-  /** Documents that have rows in the outbox on disk, and the tabs whose rows they are. */
-  outboxTabs(): Promise<ReadonlyMap<string, ReadonlySet<string>>>
+  /** Documents that have rows in the outbox on disk, and the openings whose rows they are. */
+  outboxOpenings(): Promise<ReadonlyMap<string, ReadonlySet<string>>>
   /** All branches on disk, of all documents. */
   branches(): Promise<readonly StoredBranch[]>
   /** Changes; those of one call, and of one turn, are in the same transaction. */
@@ -90,7 +90,7 @@ async function databaseDevice(store: string, events: WriterEvents): Promise<Devi
     id: `${id}${spentIds(store)}`,
     spendId: () => spendId(store),
     load: document => writer.read(db => load(db, document)),
-    outboxTabs: () => writer.read(outboxTabs),
+    outboxOpenings: () => writer.read(outboxOpenings),
     branches: () => writer.read(loadBranches),
     push(changes) {
       // Written with the first edit: opening writes nothing.

@@ -112,7 +112,7 @@ export function memoryDevice(events: WriterEvents): Device {
     branches: () =>
       Promise.resolve([...documents.values()].flatMap(({ branches }) => [...branches.values()])),
     // Nobody else's, and gone with this tab.
-    outboxTabs: () => Promise.resolve(new Map()),
+    outboxOpenings: () => Promise.resolve(new Map()),
     push(changes) {
       changes.forEach(make)
       events.written(changes)

@@ -1,9 +1,9 @@
 // IndexedDB: open, load, write, and nothing else. What is written when is decided elsewhere.
 //
 // documents  name → { cursor }
-// outbox     [document, tab, number] → a row that the relay has not acknowledged
+// outbox     [document, opening, number] → a row that the relay has not acknowledged
 // received   [document, epoch, sequence, source] → updates that came from the relay or went there
-// branches   [document, branch, tab, number] → a row that the relay refused, or that builds on one, and the code
+// branches   [document, branch, opening, number] → a row that the relay refused, or that builds on one, and the code
 // set_aside  (counted) → a row that could not be read, for people to look at
 // meta       'device' → this device's name in counters
 
@@ -19,7 +19,9 @@ export interface Cursor {
 
 /** An edit that the relay has not acknowledged, as stored. */
 export interface OutboxRow {
-  readonly tab: string
+  /** The opening of the document that it was made in: of one tab, from `doc` to `close`. */
+  readonly opening: string
+  /** Unlike any other of the tab. */
   readonly number: number
   readonly update: Uint8Array
   readonly edits: number
@@ -164,25 +166,25 @@ function readBranches(tx: IDBTransaction, range: IDBKeyRange | undefined): () =>
 }
 
 /** Names a row of a document's outbox. */
-export function rowName(row: { readonly tab: string; readonly number: number }): string {
-  return `${row.tab}/${row.number}`
+export function rowName(row: { readonly opening: string; readonly number: number }): string {
+  return `${row.opening}/${row.number}`
 }
 
-/** Keys sort by tab; edits are shown in the order of their making. */
+/** Keys sort by opening; edits are shown in the order of their making. */
 export function inOrder(rows: readonly OutboxRow[]): readonly OutboxRow[] {
   return [...rows].sort((a, b) => a.made - b.made || a.number - b.number)
 }
 
-/** Documents that have rows in the outbox, and the tabs whose rows they are. */
-export function outboxTabs(db: IDBDatabase): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
+/** Documents that have rows in the outbox, and the openings whose rows they are. */
+export function outboxOpenings(db: IDBDatabase): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
   return new Promise((resolve, reject) => {
     const tx = db.transaction('outbox', 'readonly')
     const keys = tx.objectStore('outbox').getAllKeys()
     tx.oncomplete = () => {
       const found = new Map<string, Set<string>>()
       for (const key of keys.result) {
-        const [document, tab] = key as unknown as readonly [string, string, number]
-        found.set(document, (found.get(document) ?? new Set()).add(tab))
+        const [document, opening] = key as unknown as readonly [string, string, number]
+        found.set(document, (found.get(document) ?? new Set()).add(opening))
       }
       resolve(found)
     }
@@ -220,7 +222,7 @@ export function write(
 function make(tx: IDBTransaction, change: Change): void {
   switch (change.kind) {
     case 'edit':
-      tx.objectStore('outbox').put(change.row, [change.document, change.row.tab, change.row.number])
+      tx.objectStore('outbox').put(change.row, [change.document, change.row.opening, change.row.number])
       return
     case 'received':
       tx.objectStore('received').put(change.updates, [...change.key])
@@ -231,9 +233,9 @@ function make(tx: IDBTransaction, change: Change): void {
     case 'acknowledged':
       // They join what was received: deleted, they would be missing at the next start without network.
       for (const row of change.rows) {
-        const source = `${row.tab}/${row.number}`
+        const source = `${row.opening}/${row.number}`
         tx.objectStore('received').put([row.update], [change.document, change.epoch, change.sequence, source])
-        tx.objectStore('outbox').delete([change.document, row.tab, row.number])
+        tx.objectStore('outbox').delete([change.document, row.opening, row.number])
       }
       return
     case 'compacted':
@@ -243,8 +245,8 @@ function make(tx: IDBTransaction, change: Change): void {
     case 'branched': {
       const { document, id, code, rows } = change.branch
       for (const row of rows) {
-        tx.objectStore('branches').put({ code, row }, [document, id, row.tab, row.number])
-        tx.objectStore('outbox').delete([document, row.tab, row.number])
+        tx.objectStore('branches').put({ code, row }, [document, id, row.opening, row.number])
+        tx.objectStore('outbox').delete([document, row.opening, row.number])
       }
       // It may cover those of them that the relay has, and that the document goes on without.
       tx.objectStore('documents').delete(document)
@@ -252,7 +254,7 @@ function make(tx: IDBTransaction, change: Change): void {
     }
     case 'branch_ended': {
       const { document, id, rows } = change.branch
-      for (const row of rows) tx.objectStore('branches').delete([document, id, row.tab, row.number])
+      for (const row of rows) tx.objectStore('branches').delete([document, id, row.opening, row.number])
       return
     }
     case 'set_aside':
@@ -260,7 +262,7 @@ function make(tx: IDBTransaction, change: Change): void {
       // It promises that everything before it is here: without it the relay is asked for what is missing.
       tx.objectStore('documents').delete(change.document)
       if ('key' in change.row) tx.objectStore('received').delete([...change.row.key])
-      else tx.objectStore('outbox').delete([change.document, change.row.tab, change.row.number])
+      else tx.objectStore('outbox').delete([change.document, change.row.opening, change.row.number])
       return
     case 'device':
       tx.objectStore('meta').put(change.id, 'device')
