@@ -329,6 +329,34 @@ test('a tab that begins to store what comes from a relay of another history stor
   assert.equal(await on(next, ({ doc }) => doc.text('notes').toString()), 'yzabc')
 })
 
+/** The page dies before it tells other tabs of its edits. */
+function silent() {
+  const { postMessage } = BroadcastChannel.prototype
+  BroadcastChannel.prototype.postMessage = function (message) {
+    if (message.kind !== 'edit') postMessage.call(this, message)
+  }
+}
+
+test('what a tab that died had stored as received is offered to a relay of another history', async t => {
+  const [before, relay] = [
+    await startRelay(t, { data: await temporaryFolder(t) }),
+    await startRelay(t, { data: await temporaryFolder(t) }),
+  ]
+  const pages = await startPages(t)
+  const [other, dying, elsewhere] = [await pages.page(), await pages.page(silent), await pages.page()]
+  await openDevice(other, { url: relay.url })
+  await openDevice(elsewhere, { store: 'elsewhere', url: relay.url })
+  await until(other, ({ doc }) => doc.status.link === 'live')
+  await openDevice(dying, { url: before.url })
+  await on(dying, ({ doc }) => {
+    doc.text('notes').insert(0, 'acknowledged')
+    return doc.saved('relay')
+  })
+  assert.equal(await on(other, ({ doc }) => doc.text('notes').toString()), '')
+  await crash(pages, dying)
+  await until(elsewhere, ({ doc }) => doc.text('notes').toString() === 'acknowledged')
+})
+
 test('a tab that begins to store what comes in the midst of what was lacking stores all of it', async t => {
   const relay = await startRelay(t, { data: await temporaryFolder(t) })
   const link = await openLink(t)

@@ -47,6 +47,7 @@ export async function openings(engine: Engine, document: string): Promise<readon
 export async function loadReplica(engine: Engine, replica: Replica): Promise<void> {
   // Who ends a branch waits for those who may not have heard of it.
   await engine.tabs.take(openDuty(replica.name, replica.opening), replica.leaving.signal)
+  const open = new Set(await openings(engine, replica.name))
   const stored = await withUnsaved(engine.device, replica)
   await moduleReady(engine)
   try {
@@ -60,7 +61,8 @@ export async function loadReplica(engine: Engine, replica: Replica): Promise<voi
   }
   for (const opening of new Set(stored.outbox.map(row => row.opening))) {
     // Where the document is open its rows are pushed from there.
-    if (await engine.tabs.isFree(openDuty(replica.name, opening))) await adopt(engine, replica, opening)
+    const isOver = !open.has(opening) && (await engine.tabs.isFree(openDuty(replica.name, opening)))
+    if (isOver) await adopt(engine, replica, opening, true)
     else watch(engine, replica, opening)
   }
   await replica.branching
@@ -98,17 +100,25 @@ export function watch(engine: Engine, replica: Replica, opening: string): void {
   engine.tabs.whenFree(openDuty(replica.name, opening), over, replica.ending.signal)
 }
 
-/** Takes over the rows of an opening that is over, unless another tab has: it shows them, and pushes them. */
-export async function adopt(engine: Engine, replica: Replica, opening: string): Promise<void> {
+/**
+ * Takes over the rows of an opening that is over, unless another tab has: it shows them, and pushes them. `isLoaded` says
+ * that the opening was over when this document was loaded.
+ */
+export async function adopt(
+  engine: Engine,
+  replica: Replica,
+  opening: string,
+  isLoaded = false,
+): Promise<void> {
   const known = replica.adoptions.get(opening)
-  if (known !== undefined) return known.isDone ? take(engine, replica, opening) : undefined
+  if (known !== undefined) return known.isDone ? take(engine, replica, opening, isLoaded) : undefined
   const adoption = { duty: new AbortController(), isDone: false }
   replica.watched.add(opening)
   replica.adoptions.set(opening, adoption)
   const { signal } = adoption.duty
   if (replica.ending.signal.aborted) return
   const begin = async () => {
-    await take(engine, replica, opening)
+    await take(engine, replica, opening, isLoaded)
     adoption.isDone = true
   }
   if (await engine.tabs.tryHold(rowsDuty(opening), signal)) return begin()
@@ -124,20 +134,20 @@ export function inBackground(engine: Engine, replica: Replica, work: Promise<voi
 }
 
 /** What builds on a branch joins it: the relay would never have what it waits for. */
-async function take(engine: Engine, replica: Replica, opening: string): Promise<void> {
+async function take(engine: Engine, replica: Replica, opening: string, isLoaded: boolean): Promise<void> {
   const { aside } = replica
   const { received, outbox, branches } = await withUnsaved(engine.device, replica)
   await moduleReady(engine)
   if (replica.ending.signal.aborted) return
   // Other edits were put aside meanwhile.
-  if (aside !== replica.aside) return take(engine, replica, opening)
+  if (aside !== replica.aside) return take(engine, replica, opening, isLoaded)
   const known = new Set([...replica.rows.values()].map(rowName))
   const rows = outbox.filter(row => row.opening === opening && !known.has(rowName(row)))
   const joined = joining(engine, branches, rows, received)
   const gone = new Set(joined.flatMap(branch => branch.rows.slice()))
   const left = rows.filter(row => !gone.has(row))
   // What it had stored as received, and did not live to tell, a relay that was restored may lack.
-  for (const update of received.flatMap(row => row.updates.slice()))
+  for (const update of isLoaded ? [] : received.flatMap(row => row.updates.slice()))
     hearEdit(engine, replica, { update, lineage: '' })
   if (left.length > 0) act(engine, core => takeInto(engine, core, replica, left))
   if (joined.length === 0) return
