@@ -2,7 +2,7 @@
 //!
 //! It owns the yrs document, what is known of it, the outbox, and its place on the connection. Everything
 //! that enters the document passes admission first; everything that this device made stays in the outbox
-//! until the relay has acknowledged it. Rules RP1 to RP17 of `docs/protocol.md`.
+//! until the relay has acknowledged it. Rules RP1 to RP18 of `docs/protocol.md`.
 
 mod connection;
 mod outbox;
@@ -467,6 +467,10 @@ impl Replica {
         self.check_sizes();
         if let Some(code) = self.owed_branch.take() {
             self.refused_for_good(code);
+        }
+        if self.outbox.has_held() {
+            // What could be taken of them is shown here, and the relay is to have it too.
+            self.offer_again();
         }
         self.pump();
         names

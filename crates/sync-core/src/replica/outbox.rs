@@ -88,6 +88,11 @@ impl Outbox {
         self.add(Entry { row, pushed: None, is_held: true });
     }
 
+    /// True when a row waits for something that the document does not have.
+    pub(super) fn has_held(&self) -> bool {
+        self.entries.iter().any(|entry| entry.is_held)
+    }
+
     /// Lets those be pushed that the document has now.
     pub(super) fn release(&mut self, admitted: &Admitted) {
         for entry in self.entries.iter_mut().filter(|entry| entry.is_held) {

@@ -162,6 +162,7 @@ fn rp5_a_row_that_is_held_back_is_acknowledged_only_after_it_was_pushed_whole() 
     let second = rows.pop().unwrap();
     replica.drain();
     replica.adopt(vec![second]);
+    replica.opened(Access::Write, 1, 0, Resume::Continues);
     types(&mut replica, "mine");
     replica.needed(&StateVector::default());
     replica.acknowledged(2, 1);
@@ -433,6 +434,47 @@ fn rp17_what_another_tab_knows_of_another_history_is_offered() {
         replica.sibling_answer(&first, lineage).unwrap();
         assert_eq!(sent(&mut replica), [], "nothing was new");
     }
+}
+
+#[test]
+fn rp18_what_can_be_taken_of_an_adopted_row_is_offered_and_the_row_stays() {
+    let mut gone = live(1);
+    types(&mut gone, "ab");
+    let first = gone.encode();
+    // The second letter is somebody's of whom this device has nothing.
+    let mut stranger = replica(3);
+    stranger.sibling_edit(&first).unwrap();
+    types(&mut stranger, "c");
+    gone.sibling_edit(&stranger.encode()).unwrap();
+    gone.drain();
+    gone.edit(1_000, 1, |transaction| transaction.get_or_insert_text("t").remove_range(transaction, 1, 2));
+    let row = stored(persisted(&mut gone)).outbox.remove(0);
+    let mut replica = live(2);
+    replica.received(4, vec![first.clone()]).unwrap();
+    assert!(replica.cursor().is_some());
+    replica.drain();
+    replica.adopt(vec![AdoptedRow { update: row.update, edits: 1, made_ms: 1_000 }]);
+    assert_eq!(text(&replica), "a");
+    let messages = sent(&mut replica);
+    assert!(
+        matches!(
+            messages.as_slice(),
+            [ClientMessage::Close { .. }, ClientMessage::Open { position: Position::StateVector(_), .. }]
+        ),
+        "{messages:?}"
+    );
+    replica.opened(Access::Write, 1, 4, Resume::Continues);
+    replica.received(4, Vec::new()).unwrap();
+    let known = replica.admitted().state_vector();
+    replica.needed(&known);
+    let messages = sent(&mut replica);
+    let [ClientMessage::Have { number: 1, update, .. }] = messages.as_slice() else { panic!("{messages:?}") };
+    let mut relay = Admitted::new();
+    relay.admit(&first).unwrap();
+    relay.admit(update).unwrap();
+    assert!(relay.covers_deletes_of(replica.admitted()), "the answer has the deletion");
+    replica.acknowledged(1, 5);
+    assert_eq!(replica.unsent().edits, 1, "the other letter is not deleted anywhere yet");
 }
 
 #[test]
