@@ -191,6 +191,24 @@ test('of a branch whose first edits the relay has stored, merging sends the othe
   }
 })
 
+test('what the relay has of a branch comes back though the device knew that it was committed', async t => {
+  const { relay, refuser, pages } = await start(t)
+  const page = await pages.page()
+  await openDevice(page, { url: refuser.syncUrl })
+  await until(page, ({ doc }) => doc.status.link === 'live')
+  refuser.refuseAndCut()
+  await on(page, types, 'stored ')
+  const cursors = async () => (await storeContent(page)).documents.values.map(({ cursor }) => cursor.sequence)
+  while (!(await cursors()).includes(1)) await page.waitForTimeout(10)
+  await on(page, types, 'refused')
+  assert.equal(await on(page, refusal), 'update_too_large')
+  await on(page, ({ client }) => client.close())
+  const { documents, branches } = await storeContent(page)
+  assert.deepEqual([documents.keys, branches.keys.length], [[], 2])
+  await openDevice(page, { url: relay.url })
+  await until(page, ({ doc }) => doc.text('notes').toString() === 'stored ')
+})
+
 test('what another tab has built on a refused edit joins the branch, and what it has not goes on', async t => {
   const { relay, refuser, pages } = await start(t)
   const [first, second] = [await pages.page(), await pages.page()]

@@ -16,6 +16,9 @@ const ACK = 36
 /** An update without edits and deletions. */
 const NOTHING = Buffer.of(0, 0)
 
+/** Of `Updates` without any, which an `Ack` follows: small numbers have a byte. */
+const COMMITTED_BYTES = 4
+
 /** `update_too_large`, as a uint. */
 const CODE = [0x96, 0x03]
 
@@ -23,14 +26,16 @@ const CODE = [0x96, 0x03]
 export async function openRefuser(t, syncUrl) {
   const server = new WebSocketServer({ port: 0, host: '127.0.0.1', handleProtocols: ([first]) => first })
   await once(server, 'listening')
-  let [isRefusing, passes, isSilent] = [false, 0, false]
+  let [isRefusing, passes, isSilent, isCut] = [false, 0, false, false]
 
   server.on('connection', (device, request) => {
     const relay = new WebSocket(syncUrl, request.headers['sec-websocket-protocol'])
     const early = []
     const refused = new Set()
     relay.on('message', frame => {
-      if (!(isSilent && (frame[0] === UPDATES || frame[0] === ACK))) device.send(frame)
+      const isUnheard = isSilent && (frame[0] === UPDATES || frame[0] === ACK)
+      if (!isUnheard) device.send(frame)
+      else if (isCut && frame[0] === UPDATES) device.send(frame.subarray(0, COMMITTED_BYTES))
     })
     relay.on('open', () => {
       for (const frame of early) relay.send(frame)
@@ -46,6 +51,7 @@ export async function openRefuser(t, syncUrl) {
         if (isRefusing && isEdit && passes === 0) {
           refused.add(channel)
           device.send(Uint8Array.of(REFUSED, channel, number, ...CODE))
+          if (isCut) for (const client of server.clients) client.close()
           return
         }
         if (isRefusing && isEdit) passes -= 1
@@ -64,7 +70,11 @@ export async function openRefuser(t, syncUrl) {
     syncUrl: `ws://127.0.0.1:${server.address().port}/v1/sync`,
     /** Refuses pushes from now on, once `after` more have passed; of those that pass the device hears nothing. */
     refuse(after = 0) {
-      ;[isRefusing, passes, isSilent] = [true, after, after > 0]
+      ;[isRefusing, passes, isSilent, isCut] = [true, after, after > 0, false]
+    },
+    /** Refuses the second push from now on, and ends the connection; of the first the device hears only that it is committed. */
+    refuseAndCut() {
+      ;[isRefusing, passes, isSilent, isCut] = [true, 1, true, true]
     },
     /** Takes everything again. */
     accept() {
