@@ -87,10 +87,8 @@ once_failed! {
     what_another_tab_knew_of_a_lost_history_is_offered: 36_300;
     an_opening_counts_after_the_refusal_of_another_token: 21_243;
     a_tab_that_begins_to_store_in_the_midst_of_a_catch_up_stores_all_of_it: 2_179;
-    what_tabs_have_told_is_stored_with_the_first_cursor_behind_an_offer: 61_003;
-    a_refused_push_of_an_opening_before_refuses_nothing: 1_003_738;
+    a_refused_push_of_an_opening_before_refuses_nothing: 20_412;
     refused_edits_that_are_heard_after_their_merge_are_not_taken: 2_841, 4_585;
     a_tab_with_refused_edits_gives_no_answer: 1_483;
-    what_tabs_tell_each_other_comes_before_a_connection_is_made: 13_010;
     a_row_that_waits_for_something_gone_stays_on_its_device: 20_395, 50_358, 51_164;
 }
