@@ -5,9 +5,10 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
 import { on, openDevice, startPages, storeContent, until } from './client_page.mjs'
+import { openRefuser } from './refuser.mjs'
 import { startRelay, temporaryFolder } from './relay.mjs'
 
-/** Lets an exported function trap: `globalThis.trap = { name, times }`. */
+/** Lets an exported function trap, if wanted only once another one was called: `globalThis.trap = { name, times, after }`. */
 const trappableModule = () => {
   globalThis.traps = 0
   const fail = () => {
@@ -22,7 +23,8 @@ const trappableModule = () => {
           ? value
           : (...options) => {
               const { trap } = globalThis
-              if (trap?.name === name && trap.times > 0) {
+              if (trap?.after === name) trap.after = undefined
+              if (trap?.name === name && trap.after === undefined && trap.times > 0) {
                 trap.times -= 1
                 // As a real one: in the middle of the work.
                 value(...options)
@@ -289,4 +291,37 @@ test('a document is opened though the module fails meanwhile, in this client or 
     const codes = await on(page, ({ errors }) => errors.map(error => error.code), undefined, name)
     assert.deepEqual(codes, ['recovered'])
   }
+})
+
+/** A page whose next edit is refused. */
+async function refusedPage(t) {
+  const relay = await startRelay(t, { data: await temporaryFolder(t) })
+  const refuser = await openRefuser(t, relay.syncUrl)
+  const page = await (await startPages(t)).page(trappableModule)
+  await openDevice(page, { url: refuser.syncUrl })
+  await until(page, ({ doc }) => doc.status.link === 'live')
+  refuser.refuse()
+  return { refuser, page }
+}
+
+/** Makes an edit and answers what waiting for the relay fails with, and what remains then. */
+const typeRefused = async ({ client, doc }) => {
+  doc.text('notes').insert(0, 'refused')
+  const code = await doc.saved('relay').catch(error => error.code)
+  return [code, doc.text('notes').toString(), (await client.branches.list()).length]
+}
+
+test('a trap after a branch was merged, before its edits were out, does not end the branch: it is merged then', async t => {
+  const { refuser, page } = await refusedPage(t)
+  assert.deepEqual(await on(page, typeRefused), ['update_too_large', '', 1])
+  refuser.accept()
+  const [text, branches] = await on(page, async ({ client, doc }) => {
+    globalThis.trap = { name: 'core_drain', times: 1, after: 'core_merge_branch' }
+    const [branch] = await client.branches.list()
+    await branch.merge()
+    await doc.saved('relay')
+    return [doc.text('notes').toString(), (await client.branches.list()).length]
+  })
+  assert.deepEqual([text, branches], ['refused', 0])
+  assert.equal(await page.evaluate(() => globalThis.traps), 1)
 })

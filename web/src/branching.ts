@@ -252,20 +252,20 @@ export function mergeNow(engine: Engine, replica: Replica, branch: StoredBranch)
   if (replica.branching !== undefined || engine.recovery !== undefined) return false
   flush(engine, replica)
   const edits = branch.rows.reduce((sum, row) => sum + row.edits, 0)
+  // There may be counts in it.
+  holdUntilOnDisk(engine)
   try {
     call(engine, core =>
       core.merge_branch(replica.id, branch.id, branch.rows.map(updateOf), edits, Date.now()),
     )
+    settle(engine)
   } catch (error) {
     if (isWaiting(error)) return false
     throw error
   }
-  // With the edits in one transaction. When it fails the relay hears of them all the same: merged again, the branch is found
-  // to be there.
+  // Its edits are out, and before this: if only they come to the disk, or only the relay hears of them, the branch is found to
+  // be there when it is merged again.
   engine.device.push([{ kind: 'branch_ended', branch }])
-  // There may be counts in it.
-  holdUntilOnDisk(engine)
-  settle(engine)
   return true
 }
 
