@@ -325,3 +325,14 @@ test('a trap after a branch was merged, before its edits were out, does not end 
   assert.deepEqual([text, branches], ['refused', 0])
   assert.equal(await page.evaluate(() => globalThis.traps), 1)
 })
+
+test('whoever waits for the relay hears of a refusal also when the module fails while the edits are put aside', async t => {
+  const { page } = await refusedPage(t)
+  await page.evaluate(() => {
+    globalThis.trap = { name: 'core_drain', times: 1, after: 'core_set_aside' }
+  })
+  assert.deepEqual(await on(page, typeRefused), ['update_too_large', '', 1])
+  assert.equal(await page.evaluate(() => globalThis.traps), 1)
+  const codes = await on(page, ({ errors }) => errors.map(({ cause }) => cause?.message))
+  assert.deepEqual(codes, ['unreachable (injected)'])
+})

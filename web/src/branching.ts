@@ -10,6 +10,7 @@ import {
   type Engine,
   flush,
   holdUntilOnDisk,
+  isRecovery,
   moduleReady,
   refresh,
   report,
@@ -206,6 +207,8 @@ async function putAside(engine: Engine, replica: Replica, code: Code | undefined
     },
     own.filter(isLeft),
   )
+  // Whoever hears of it reads the document.
+  if (engine.recovery !== undefined) await engine.recovery
   tellWaiting()
 }
 
@@ -241,7 +244,7 @@ function replaceReplica(engine: Engine, replica: Replica, stored: Stored, own: r
     restoreWatches(engine, replica)
     settle(engine)
   } catch (error) {
-    if (!isTrap(error)) throw error
+    if (!isTrap(error) && !isRecovery(error)) throw error
     replica.id = toBeLoaded
     startRecovery(engine, error)
   }
