@@ -108,6 +108,21 @@ export function failingWrites() {
   }
 }
 
+/** For pages: aborts as many reads of documents as `globalThis.failingReads` says. */
+export function failingReads() {
+  globalThis.failingReads = 0
+  const transaction = IDBDatabase.prototype.transaction
+  IDBDatabase.prototype.transaction = function (stores, mode, options) {
+    const tx = transaction.call(this, stores, mode, options)
+    const isOfDocument = mode === 'readonly' && stores.includes('received')
+    if (isOfDocument && globalThis.failingReads > 0) {
+      globalThis.failingReads -= 1
+      queueMicrotask(() => tx.abort())
+    }
+    return tx
+  }
+}
+
 /** For `untilAnswered`: a tab stores what comes from the relay, once the one that did is gone. */
 export async function hasKeeper() {
   const { held } = await navigator.locks.query()

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
-import { on, openDevice, startPages, storeContent, until } from './client_page.mjs'
+import { failingReads, on, openDevice, startPages, storeContent, until } from './client_page.mjs'
 import { openRefuser } from './refuser.mjs'
 import { startRelay, temporaryFolder } from './relay.mjs'
 
@@ -335,4 +335,57 @@ test('whoever waits for the relay hears of a refusal also when the module fails 
   assert.equal(await page.evaluate(() => globalThis.traps), 1)
   const codes = await on(page, ({ errors }) => errors.map(({ cause }) => cause?.message))
   assert.deepEqual(codes, ['unreachable (injected)'])
+})
+
+/** Two documents that the next module cannot read for the first `times`, and another one that is opened then. */
+async function recoverReading(t, times) {
+  const page = await (await startPages(t)).page(trappableModule)
+  await page.evaluate(failingReads)
+  await openDevice(page, { document: 'test/one' })
+  await on(
+    page,
+    async (device, times) => {
+      device.two = await device.client.doc('test/two')
+      for (const doc of [device.doc, device.two]) {
+        doc.text('notes').insert(0, doc.name)
+        await doc.saved('device')
+      }
+      globalThis.failingReads = times
+      globalThis.trap = { name: 'core_tick', times: 1 }
+      while (device.errors.length === 0) await new Promise(resolve => setTimeout(resolve, 10))
+      device.three = await device.client.doc('test/three')
+      device.three.text('notes').insert(0, 'test/three')
+    },
+    times,
+  )
+  return page
+}
+
+const texts = ({ doc, two, three }) => [doc, two, three].map(doc => doc.text('notes').toString())
+
+test('a new module reads again what the disk did not give at once', async t => {
+  const page = await recoverReading(t, 2)
+  await on(page, ({ doc }) => doc.text('notes').insert(8, '.'))
+  assert.deepEqual(await on(page, texts), ['test/one.', 'test/two', 'test/three'])
+  assert.deepEqual(await on(page, ({ errors }) => errors.map(error => error.code)), ['recovered'])
+})
+
+test('what is typed into a document that a new module could not read comes into no other, and it can be opened again', async t => {
+  const page = await recoverReading(t, 5)
+  const code = await on(page, async device => {
+    let code
+    try {
+      device.doc.text('notes').insert(0, 'astray ')
+    } catch (error) {
+      code = error.code
+    }
+    device.two.text('notes').insert(0, 'of ')
+    await device.doc.close()
+    device.doc = await device.client.doc('test/one')
+    return code
+  })
+  assert.equal(code, 'closed')
+  assert.deepEqual(await on(page, texts), ['test/one', 'of test/two', 'test/three'])
+  const codes = await on(page, ({ errors }) => errors.map(error => error.code))
+  assert.deepEqual(codes, ['device_failed', 'recovered'])
 })

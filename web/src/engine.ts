@@ -159,8 +159,8 @@ export function queueFlush(engine: Engine, replica: Replica): void {
 
 /** Writes the edits so far into the document, unless an `edit` is still running. */
 export function flush(engine: Engine, replica: Replica): void {
-  if (replica.inputs.length === 0 || replica.depth > 0 || engine.isClosed || engine.recovery !== undefined)
-    return
+  if (replica.inputs.length === 0 || replica.depth > 0 || replica.id < 0) return
+  if (engine.isClosed || engine.recovery !== undefined) return
   try {
     call(engine, core => core.commit(replica.id, Date.now(), replica.edits))
     settle(engine, replica)

@@ -58,6 +58,7 @@ export async function loadReplica(engine: Engine, replica: Replica): Promise<voi
     replica.id = toBeLoaded
     startRecovery(engine, error)
     await moduleReady(engine)
+    if (replica.id === toBeLoaded) throw errorFrom(error)
   }
   for (const opening of new Set(stored.outbox.map(row => row.opening))) {
     // Where the document is open its rows are pushed from there.
@@ -191,8 +192,10 @@ export async function recover(engine: Engine, failure: unknown): Promise<void> {
 /** Each sets a row aside. A store in which more rows are bad than this is not what the rows are to blame for. */
 const attemptsMax = 20
 
+/** A document that cannot be read is reported, and stays without the module until it is closed and opened again. */
 async function reload(engine: Engine, replica: Replica, own: ReadonlySet<string>): Promise<void> {
-  const stored = await withUnsaved(engine.device, replica)
+  const stored = await readPatiently(engine, replica)
+  if (stored === undefined || replica.ending.signal.aborted) return
   addToCore(engine, replica, stored)
   replica.rows = new Map()
   // What this tab pushed before it pushes again: its own rows, and those that it had adopted.
@@ -203,6 +206,24 @@ async function reload(engine: Engine, replica: Replica, own: ReadonlySet<string>
     stored.outbox.filter(row => own.has(rowName(row))),
   )
   restore(engine, replica)
+}
+
+/** Waits before a document that could not be read is read again, in milliseconds. */
+const readAgainMs = [200, 400, 800, 1600]
+
+async function readPatiently(engine: Engine, replica: Replica): Promise<Stored | undefined> {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      return await withUnsaved(engine.device, replica)
+    } catch (error) {
+      const ms = readAgainMs[attempt]
+      if (ms === undefined || engine.isClosed) {
+        report(engine, error)
+        return undefined
+      }
+      await new Promise(resolve => setTimeout(resolve, ms))
+    }
+  }
 }
 
 /** What is on disk and what is still on its way there. */
@@ -394,6 +415,8 @@ function isolate(engine: Engine, replica: Replica, rows: readonly Row[]): Row | 
 
 function renew(engine: Engine): void {
   replaceWasm(engine.generation)
+  // Numbers are given again: what one had before is another document's then.
+  for (const replica of engine.replicas.values()) if (replica.id !== notLoaded) replica.id = toBeLoaded
   engine.core = new engine.wasm.Core()
   engine.generation = wasmGeneration()
 }
