@@ -337,6 +337,44 @@ test('whoever waits for the relay hears of a refusal also when the module fails 
   assert.deepEqual(codes, ['unreachable (injected)'])
 })
 
+test('what another tab tells while the module starts anew is not missed', async t => {
+  const pages = await startPages(t)
+  const [page, other] = [await pages.page(trappableModule), await pages.page()]
+  await page.evaluate(() => {
+    const { set } = Object.getOwnPropertyDescriptor(IDBTransaction.prototype, 'oncomplete')
+    const kept = []
+    Object.defineProperty(IDBTransaction.prototype, 'oncomplete', {
+      set(complete) {
+        set.call(this, event => {
+          if (this.mode === 'readonly' && globalThis.readsLeft-- === 0) kept.push(() => complete(event))
+          else complete(event)
+        })
+      },
+    })
+    globalThis.isKept = () => kept.length > 0
+    globalThis.goOn = () => kept.pop()()
+  })
+  await openDevice(page, { document: 'test/one' })
+  await on(page, ({ client }) => client.doc('test/two'))
+  await openDevice(other, { document: 'test/one' })
+  // It has asked, and is answered: nothing else is read.
+  await on(other, ({ doc }) => doc.list('l').push(1))
+  await until(page, ({ doc }) => doc.list('l').length === 1)
+  await page.evaluate(() => {
+    globalThis.readsLeft = 1
+    globalThis.trap = { name: 'core_tick', times: 1 }
+    new BroadcastChannel('tidewell/default/tabs').onmessage = () => {
+      globalThis.hasHeard = true
+    }
+  })
+  await page.waitForFunction(() => globalThis.isKept())
+  await on(other, ({ doc }) => doc.list('l').push(2))
+  await page.waitForFunction(() => globalThis.hasHeard)
+  await page.evaluate(() => globalThis.goOn())
+  await until(page, ({ errors }) => errors.length > 0)
+  await until(page, ({ doc }) => doc.list('l').length === 2)
+})
+
 /** Two documents that the next module cannot read for the first `times`, and another one that is opened then. */
 async function recoverReading(t, times) {
   const page = await (await startPages(t)).page(trappableModule)

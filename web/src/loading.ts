@@ -78,7 +78,13 @@ export async function loadReplica(engine: Engine, replica: Replica): Promise<voi
 }
 
 /** Another tab has told what it knows. */
-export function hearEdit(engine: Engine, replica: Replica, { update, lineage }: Told): void {
+export function hearEdit(engine: Engine, replica: Replica, told: Told): void {
+  if (engine.recovery !== undefined) {
+    // The disk may have been read already.
+    engine.recovery.then(() => hearEdit(engine, replica, told))
+    return
+  }
+  const { update, lineage } = told
   replica.heard += 1
   act(engine, core => core.sibling(replica.id, update, lineage))
 }
