@@ -5,6 +5,7 @@ import { test } from 'node:test'
 
 import {
   crash,
+  failingReads,
   failingWrites,
   hasKeeper,
   on,
@@ -120,6 +121,53 @@ test('the rows of a tab that died are pushed by another one', async t => {
   await on(other, ({ client }) => client.close())
   const { outbox } = await storeContent(other)
   assert.deepEqual(outbox.keys, [], 'acknowledged rows have left the outbox')
+})
+
+test('the rows of a tab that died are pushed also when they could not be read at once', async t => {
+  const relay = await startRelay(t, { data: await temporaryFolder(t) })
+  const pages = await startPages(t)
+  const [dying, other] = [await pages.page(), await pages.page(failingReads)]
+  await openDevice(dying)
+  await openDevice(other, { url: relay.url })
+  await on(dying, async ({ doc }) => {
+    doc.text('notes').insert(0, 'the last words')
+    await doc.saved('device')
+  })
+  await until(other, ({ doc }) => doc.text('notes').toString() === 'the last words')
+  await other.evaluate(() => {
+    globalThis.failingReads = 1
+  })
+  await dying.close()
+  await until(other, ({ errors }) => errors.some(error => error.code === 'device_failed'))
+  const elsewhere = await pages.page()
+  await openDevice(elsewhere, { store: 'elsewhere', url: relay.url })
+  await until(elsewhere, ({ doc }) => doc.text('notes').toString() === 'the last words')
+})
+
+test('a document in which tabs have left rows is read as often when there were many of them', async t => {
+  const page = await (await startPages(t)).page()
+  const reads = await page.evaluate(async () => {
+    const { open } = await import('/dist/index.js')
+    let reads = 0
+    const transaction = IDBDatabase.prototype.transaction
+    IDBDatabase.prototype.transaction = function (stores, mode, options) {
+      if (stores.includes('received') && mode === 'readonly') reads += 1
+      return transaction.call(this, stores, mode, options)
+    }
+    const counts = []
+    for (let opening = 0; opening < 8; opening += 1) {
+      const client = await open()
+      reads = 0
+      const doc = await client.doc('test/doc')
+      counts.push(reads)
+      if (doc.list('l').length !== opening || doc.status.unsent.edits !== opening)
+        throw new Error('edits are lacking')
+      doc.list('l').push(opening)
+      await client.close()
+    }
+    return counts
+  })
+  assert.deepEqual(reads.slice(1), Array(7).fill(reads[1]))
 })
 
 test('a counter that 30 tabs in turn add to has as many entries as tabs were open at once', async t => {

@@ -164,9 +164,8 @@ export async function tryToEnd(
   if (late.length === 0) return how.finish(engine, replica, branch)
   // They are of an opening that is over, and about to join.
   const open = new Set(await openings(engine, replica.name))
-  for (const opening of new Set(late.map(row => row.opening))) {
-    if (!open.has(opening)) await adopt(engine, replica, opening)
-  }
+  const over = new Set(late.flatMap(row => (open.has(row.opening) ? [] : row.opening)))
+  await adopt(engine, replica, [...over])
   return false
 }
 

@@ -336,12 +336,15 @@ function goesOn(cursor: Cursor, other: Cursor | undefined): boolean {
 
 /** Ends the duties for rows that have left the outbox on the disk: what may still follow them anybody may adopt. */
 export function endAdoptions(engine: Engine, replica: Replica): void {
-  const isOver = (opening: string) => ![...replica.rows.values()].some(row => row.opening === opening)
-  const over = [...replica.adoptions].filter(([opening, { isDone }]) => isDone && isOver(opening))
+  if (replica.adoptions.size === 0) return
+  const openings = () => new Set([...replica.rows.values()].map(row => row.opening))
+  const left = openings()
+  const over = [...replica.adoptions].filter(([opening, { isDone }]) => isDone && !left.has(opening))
   if (over.length === 0) return
   const end = () => {
+    const left = openings()
     for (const [opening, { duty }] of over) {
-      if (!isOver(opening)) continue
+      if (left.has(opening)) continue
       replica.adoptions.delete(opening)
       duty.abort()
     }

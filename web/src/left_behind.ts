@@ -36,7 +36,7 @@ export function leftBehind(engine: Engine, background: Background, signal: Abort
         if (!(await isLeftBehind(engine, name, opening))) continue
         if (background.isOpen(name)) {
           const replica = engine.replicas.get(name)
-          if (replica !== undefined && replica.early === undefined) await adopt(engine, replica, opening)
+          if (replica !== undefined && replica.early === undefined) await adopt(engine, replica, [opening])
           continue
         }
         pushing.add(name)

@@ -60,12 +60,14 @@ export async function loadReplica(engine: Engine, replica: Replica): Promise<voi
     await moduleReady(engine)
     if (replica.id === toBeLoaded) throw errorFrom(error)
   }
+  const over: string[] = []
   for (const opening of new Set(stored.outbox.map(row => row.opening))) {
     // Where the document is open its rows are pushed from there.
     const isOver = !open.has(opening) && (await engine.tabs.isFree(openDuty(replica.name, opening)))
-    if (isOver) await adopt(engine, replica, opening, true)
+    if (isOver) over.push(opening)
     else watch(engine, replica, opening)
   }
+  await adopt(engine, replica, over, true)
   await replica.branching
   for (const told of replica.early ?? []) hearEdit(engine, replica, told)
   replica.early = undefined
@@ -103,34 +105,61 @@ export function askSiblings(engine: Engine, replica: Replica): void {
 export function watch(engine: Engine, replica: Replica, opening: string): void {
   if (opening === replica.opening || replica.watched.has(opening)) return
   replica.watched.add(opening)
-  const over = () => inBackground(engine, replica, adopt(engine, replica, opening))
+  const over = () => inBackground(engine, replica, adopt(engine, replica, [opening]))
   engine.tabs.whenFree(openDuty(replica.name, opening), over, replica.ending.signal)
 }
 
 /**
- * Takes over the rows of an opening that is over, unless another tab has: it shows them, and pushes them. `isLoaded` says
- * that the opening was over when this document was loaded.
+ * Takes over the rows of openings that are over, unless another tab has: it shows them, and pushes them. `wereOver` says that
+ * they were when this document was loaded.
  */
 export async function adopt(
   engine: Engine,
   replica: Replica,
-  opening: string,
-  isLoaded = false,
+  over: readonly string[],
+  wereOver = false,
 ): Promise<void> {
+  const isHeld = await Promise.all(over.map(opening => holdRows(engine, replica, opening)))
+  const held = over.filter((_, at) => isHeld[at])
+  await takeHeld(engine, replica, held, wereOver)
+}
+
+/** True when the duty is this tab's. If it is another's, the rows are taken once it is free. */
+async function holdRows(engine: Engine, replica: Replica, opening: string): Promise<boolean> {
   const known = replica.adoptions.get(opening)
-  if (known !== undefined) return known.isDone ? take(engine, replica, opening, isLoaded) : undefined
-  const adoption = { duty: new AbortController(), isDone: false }
+  if (known !== undefined) return known.isDone
+  if (replica.ending.signal.aborted) return false
+  const duty = new AbortController()
   replica.watched.add(opening)
-  replica.adoptions.set(opening, adoption)
-  const { signal } = adoption.duty
-  if (replica.ending.signal.aborted) return
-  const begin = async () => {
-    await take(engine, replica, opening, isLoaded)
-    adoption.isDone = true
-  }
-  if (await engine.tabs.tryHold(rowsDuty(opening), signal)) return begin()
+  replica.adoptions.set(opening, { duty, isDone: false })
+  if (await engine.tabs.tryHold(rowsDuty(opening), duty.signal)) return true
+  const begin = () => inBackground(engine, replica, takeHeld(engine, replica, [opening], false))
   // Whoever has them may die too.
-  engine.tabs.hold(rowsDuty(opening), () => inBackground(engine, replica, begin()), signal)
+  engine.tabs.hold(rowsDuty(opening), begin, duty.signal)
+  return false
+}
+
+async function takeHeld(
+  engine: Engine,
+  replica: Replica,
+  over: readonly string[],
+  wereOver: boolean,
+): Promise<void> {
+  const adoptions = over.flatMap(opening => replica.adoptions.get(opening) ?? [])
+  if (adoptions.length === 0) return
+  try {
+    await take(engine, replica, new Set(over), wereOver)
+    for (const adoption of adoptions) adoption.isDone = true
+  } catch (error) {
+    // Whoever can read them takes them.
+    for (const opening of over) {
+      const adoption = replica.adoptions.get(opening)
+      if (adoption === undefined || adoption.isDone) continue
+      replica.adoptions.delete(opening)
+      adoption.duty.abort()
+    }
+    throw error
+  }
 }
 
 /** Nobody waits for it. The end of the document is the end of it. */
@@ -141,20 +170,25 @@ export function inBackground(engine: Engine, replica: Replica, work: Promise<voi
 }
 
 /** What builds on a branch joins it: the relay would never have what it waits for. */
-async function take(engine: Engine, replica: Replica, opening: string, isLoaded: boolean): Promise<void> {
+async function take(
+  engine: Engine,
+  replica: Replica,
+  over: ReadonlySet<string>,
+  wereOver: boolean,
+): Promise<void> {
   const { aside } = replica
   const { received, outbox, branches } = await withUnsaved(engine.device, replica)
   await moduleReady(engine)
   if (replica.ending.signal.aborted) return
   // Other edits were put aside meanwhile.
-  if (aside !== replica.aside) return take(engine, replica, opening, isLoaded)
+  if (aside !== replica.aside) return take(engine, replica, over, wereOver)
   const known = new Set([...replica.rows.values()].map(rowName))
-  const rows = outbox.filter(row => row.opening === opening && !known.has(rowName(row)))
+  const rows = outbox.filter(row => over.has(row.opening) && !known.has(rowName(row)))
   const joined = joining(engine, branches, rows, received)
   const gone = new Set(joined.flatMap(branch => branch.rows.slice()))
   const left = rows.filter(row => !gone.has(row))
   // What it had stored as received, and did not live to tell, a relay that was restored may lack.
-  for (const update of isLoaded ? [] : received.flatMap(row => row.updates.slice()))
+  for (const update of wereOver ? [] : received.flatMap(row => row.updates.slice()))
     hearEdit(engine, replica, { update, lineage: '' })
   if (left.length > 0) act(engine, core => takeInto(engine, core, replica, left))
   if (joined.length === 0) return
