@@ -280,6 +280,30 @@ test('a tab that dies while refused edits are being put aside has them in its ou
   assert.deepEqual((await storeContent(page)).branches.keys, [])
 })
 
+test('a branch is merged of a document that nobody has open, though another one of it is dropped meanwhile', async t => {
+  const { refuser, pages } = await start(t)
+  const page = await pages.page()
+  await openDevice(page, { url: refuser.syncUrl })
+  for (const word of ['merged', 'dropped']) {
+    refuser.refuse()
+    await on(page, types, word)
+    assert.equal(await on(page, refusal), 'update_too_large')
+    refuser.accept()
+  }
+  await on(page, async ({ client, doc }) => {
+    await doc.close()
+    client.pause()
+    const [first, second] = await client.branches.list()
+    const merged = first.merge()
+    await second.drop()
+    client.resume()
+    await merged
+  })
+  assert.deepEqual(await on(page, listed), [])
+  await openDevice(page, { url: refuser.syncUrl })
+  assert.equal(await on(page, ({ doc }) => doc.text('notes').toString()), 'merged')
+})
+
 test('what joins a branch after it was listed is not dropped with it', async t => {
   const tabs = await startTabs(t)
   const { first, second } = tabs

@@ -257,11 +257,21 @@ function makeClient(engine: Engine): Client {
   const wanted = new Set<string>()
   /** Documents that were closed, until their rows may be adopted. */
   const leaving = new Map<string, Promise<void>>()
+  /** How many have a document open without the application. */
+  const borrowers = new WeakMap<Doc, number>()
   const ending = new AbortController()
   const background = {
     isOpen: (name: string) => docs.has(name),
-    open: openOnce,
-    close: async (name: string, doc: Doc) => (wanted.has(name) ? undefined : doc.close()),
+    async open(name: string): Promise<Doc> {
+      const doc = await openOnce(name)
+      borrowers.set(doc, (borrowers.get(doc) ?? 0) + 1)
+      return doc
+    },
+    async close(name: string, doc: Doc): Promise<void> {
+      const others = (borrowers.get(doc) ?? 1) - 1
+      borrowers.set(doc, others)
+      if (others === 0 && !wanted.has(name)) await doc.close()
+    },
   }
   const pushLeftBehind = leftBehind(engine, background, ending.signal)
   let goodTicks = 0

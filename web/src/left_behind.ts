@@ -11,7 +11,7 @@ export interface Background {
   isOpen(name: string): boolean
   /** Opens a document for a while, without the application. */
   open(name: string): Promise<Doc>
-  /** Closes it, unless the application has opened it meanwhile. */
+  /** Closes it, unless somebody else has it open. */
   close(name: string, doc: Doc): Promise<void>
 }
 
