@@ -5,7 +5,15 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { test } from 'node:test'
 
-import { on, openDevice, startPages, storeContent, until, untilAnswered } from './client_page.mjs'
+import {
+  failingReads,
+  on,
+  openDevice,
+  startPages,
+  storeContent,
+  until,
+  untilAnswered,
+} from './client_page.mjs'
 import { startRelay, temporaryFolder } from './relay.mjs'
 
 test('what one device types another one has, and saved(relay) resolves when the relay has it', async t => {
@@ -182,4 +190,39 @@ test('an address that takes connections and never answers is given up after a wh
     await page.clock.runFor(10_000)
     await until(page, ({ doc }) => doc.status.link === 'offline')
   }
+})
+
+test('a document that could not be opened is not open at the relay either', async t => {
+  const relay = await startRelay(t, { data: await temporaryFolder(t) })
+  const page = await (await startPages(t)).page(failingReads)
+  await openDevice(page)
+  await on(page, async ({ client, doc }) => {
+    doc.text('notes').insert(0, 'kept')
+    await client.close()
+  })
+  await openDevice(page, { url: relay.url, document: 'test/other' })
+  await until(page, ({ doc }) => doc.status.link === 'live')
+  const result = await on(page, async ({ client }) => {
+    const [OPEN, CLOSE] = [2, 3]
+    const open = new Set()
+    const { send } = WebSocket.prototype
+    WebSocket.prototype.send = function (frame) {
+      if (frame[0] === OPEN) open.add(frame[1])
+      if (frame[0] === CLOSE) open.delete(frame[1])
+      return send.call(this, frame)
+    }
+    // It is read once more when the rows of an opening before are adopted.
+    const { request } = LockManager.prototype
+    LockManager.prototype.request = function (name, ...options) {
+      if (name.startsWith('tidewell/default/rows/')) globalThis.failingReads = 1
+      return request.call(this, name, ...options)
+    }
+    const code = await client.doc('test/doc').catch(error => error.code)
+    LockManager.prototype.request = request
+    const after = open.size
+    const doc = await client.doc('test/doc')
+    await doc.saved('relay')
+    return [code, after, open.size, doc.text('notes').toString()]
+  })
+  assert.deepEqual(result, ['device_failed', 0, 1, 'kept'])
 })

@@ -341,6 +341,7 @@ function makeClient(engine: Engine): Client {
       docs.delete(name)
       wanted.delete(name)
       endReplica(replica)
+      if (replica.id >= 0) act(engine, core => core.remove(replica.id))
       replica.leaving.abort()
       if (engine.isClosed) throw new TidewellError('closed')
       throw errorFrom(error, `document "${name}"`)
