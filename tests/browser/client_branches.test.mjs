@@ -6,6 +6,7 @@ import * as Y from 'yjs'
 
 import {
   crash,
+  failingReads,
   failingWrites,
   hasKeeper,
   on,
@@ -437,6 +438,46 @@ test('a branch is merged when every tab has put aside what it has built on it', 
   await on(first, ({ client }) => client.close())
   const { branches, outbox } = await storeContent(first)
   assert.deepEqual([branches.keys, outbox.keys], [[], []])
+})
+
+test('a tab that cannot read the disk when others make or merge a branch does so later, and the merge goes on', async t => {
+  const tabs = await startTabs(t)
+  const { first, second } = tabs
+  await second.evaluate(failingReads)
+  const failRead = () =>
+    second.evaluate(() => {
+      globalThis.devices.a.errors.length = 0
+      globalThis.failingReads = 1
+    })
+  const hasFailed = () => until(second, ({ errors }) => errors.some(error => error.code === 'device_failed'))
+  await failRead()
+  await refuseFirst(tabs)
+  await second.evaluate(() => globalThis.hearAgain())
+  await hasFailed()
+  await failRead()
+  await first.evaluate(() => {
+    const { client } = globalThis.devices.a
+    globalThis.merged = client.branches.list().then(([branch]) => branch.merge())
+  })
+  await hasFailed()
+  await first.evaluate(() => globalThis.merged)
+  for (const page of [first, second])
+    await until(page, ({ doc }) => doc.text('notes').toString() === 'one two')
+})
+
+test('edits that were refused while the disk could not be read become a branch later', async t => {
+  const { refuser, pages } = await start(t)
+  const page = await pages.page(failingReads)
+  await openDevice(page, { url: refuser.syncUrl })
+  await until(page, ({ doc }) => doc.status.link === 'live')
+  await page.evaluate(() => {
+    globalThis.failingReads = 1
+  })
+  refuser.refuse()
+  await on(page, types, 'refused')
+  await until(page, ({ doc }) => doc.text('notes').toString() === '')
+  assert.deepEqual(await editCounts(page), [1])
+  assert.deepEqual(await on(page, ({ errors }) => errors.map(error => error.code)), ['device_failed'])
 })
 
 test('a merge does not wait for tabs that have open a document whose name goes on', async t => {

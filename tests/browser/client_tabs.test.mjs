@@ -299,6 +299,21 @@ for (const broadcast of [true, false]) {
   })
 }
 
+test('a tab without relay does not keep the duty for rows that an opening has not left', async t => {
+  const pages = await startPages(t)
+  const [other, closing] = [await pages.page(), await pages.page()]
+  await openDevice(other)
+  await openDevice(closing)
+  const duties = () =>
+    other.evaluate(async () => {
+      const { held } = await navigator.locks.query()
+      return held.filter(({ name }) => name.startsWith('tidewell/default/rows/')).length
+    })
+  await on(closing, ({ doc }) => doc.close())
+  while ((await duties()) === 0);
+  while ((await duties()) > 0);
+})
+
 test('what the disk took of a document only after it was closed is sent by another tab', async t => {
   const relay = await startRelay(t, { data: await temporaryFolder(t) })
   const pages = await startPages(t)

@@ -61,7 +61,11 @@ export function branchOff(engine: Engine, replica: Replica, code: Code | undefin
   replica.branching = putAside(engine, replica, code)
     .then(() => answerQuestions(engine, replica, questions))
     .catch((error: unknown) => {
-      if (!isEnded()) report(engine, error)
+      if (isEnded()) return
+      // Tried again.
+      replica.hasMissedBranch = true
+      replica.questions.unshift(...questions)
+      if (!isRecovery(error)) report(engine, error)
     })
     .finally(() => {
       replica.branching = undefined

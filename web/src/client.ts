@@ -274,16 +274,20 @@ function makeClient(engine: Engine): Client {
     },
   }
   const pushLeftBehind = leftBehind(engine, background, ending.signal)
-  let goodTicks = 0
+  let [ticks, goodTicks] = [0, 0]
   const ticking = setInterval(() => {
     act(engine, core => core.tick(Date.now()))
     goodTicks = engine.connection?.state() === 'open' ? goodTicks + 1 : 0
     if (goodTicks % lookTicks === 1) {
       pushLeftBehind()
       // Other tabs' edits may have been all that it waited for.
+      for (const replica of engine.replicas.values()) storeWhole(engine, replica)
+    }
+    ticks += 1
+    if (ticks % lookTicks === 0) {
       for (const replica of engine.replicas.values()) {
-        storeWhole(engine, replica)
         endAdoptions(engine, replica)
+        if (replica.hasMissedBranch) branchOff(engine, replica, undefined)
       }
     }
     if (goodTicks === goodAfterTicks) engine.connection?.succeeded()

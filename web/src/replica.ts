@@ -90,7 +90,7 @@ export interface Replica {
   unheard: Code | undefined
   /** Tabs that wait until this one has looked for branches. */
   questions: string[]
-  /** Another tab has made a branch while the document was being loaded. */
+  /** Branches are still to be looked for: another tab has made one while the document was being loaded, or the disk failed. */
   hasMissedBranch: boolean
   /** Calls that may succeed when where it stands at the relay has changed. */
   readonly retries: Set<() => void>
