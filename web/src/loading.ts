@@ -365,9 +365,9 @@ export function joining(
 ): readonly StoredBranch[] {
   let left = rows
   return branches.flatMap(branch => {
-    const joined = dependents(engine, branch.rows, left, received)
-    left = left.filter(row => !joined.includes(row))
-    return joined.length > 0 ? { ...branch, rows: joined } : []
+    const joined = new Set(dependents(engine, branch.rows, left, received))
+    left = left.filter(row => !joined.has(row))
+    return joined.size > 0 ? { ...branch, rows: [...joined] } : []
   })
 }
 

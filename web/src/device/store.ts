@@ -155,11 +155,12 @@ function readBranches(tx: IDBTransaction, range: IDBKeyRange | undefined): () =>
   const keys = tx.objectStore('branches').getAllKeys(range)
   const values: IDBRequest<BranchRow[]> = tx.objectStore('branches').getAll(range)
   return () => {
-    const found = new Map<string, StoredBranch>()
+    const found = new Map<string, StoredBranch & { readonly rows: OutboxRow[] }>()
     values.result.forEach(({ code, row }, at) => {
       const [document, id] = keys.result[at] as unknown as readonly [string, string]
-      const before = found.get(id)
-      found.set(id, { document, id, code: before?.code ?? code, rows: [...(before?.rows ?? []), row] })
+      const branch = found.get(id) ?? { document, id, code, rows: [] }
+      branch.rows.push(row)
+      found.set(id, branch)
     })
     return [...found.values()].map(branch => ({ ...branch, rows: inOrder(branch.rows) }))
   }
