@@ -39,6 +39,36 @@ test('a tab that opens while another has edits in memory gets them', async t => 
   await until(two, ({ doc }) => doc.text('notes').toString() === 'just typed')
 })
 
+test('a tab that answers what another one asks does not read the document for it', async t => {
+  const pages = await startPages(t)
+  const [one, asking] = [await pages.page(), await pages.page()]
+  await openDevice(one)
+  await on(one, ({ doc }) => {
+    doc.text('notes').insert(0, 'known')
+    globalThis.reads = 0
+    const transaction = IDBDatabase.prototype.transaction
+    IDBDatabase.prototype.transaction = function (stores, mode, options) {
+      if (stores.includes('received') && mode === 'readonly') globalThis.reads += 1
+      return transaction.call(this, stores, mode, options)
+    }
+  })
+  await asking.evaluate(async () => {
+    const [document, opening] = ['test/doc', 'asking']
+    await new Promise(held => {
+      navigator.locks.request(`tidewell/default/open/${document}/${opening}`, () => {
+        held()
+        return new Promise(() => {})
+      })
+    })
+    const tabs = new BroadcastChannel('tidewell/default/tabs')
+    await new Promise(answered => {
+      tabs.onmessage = ({ data }) => data.lineage !== undefined && answered()
+      tabs.postMessage({ kind: 'ask', opening, document, known: Uint8Array.of(0) })
+    })
+  })
+  assert.equal(await one.evaluate(() => globalThis.reads), 0)
+})
+
 test('stores of different names in one page share nothing', async t => {
   const page = await (await startPages(t)).page()
   await openDevice(page, { name: 'a', store: 'a' })

@@ -228,7 +228,7 @@ async function answer(engine: Engine, replica: Replica, known: Uint8Array): Prom
   flush(engine, replica)
   await engine.device.flush()
   // Out of a document with refused edits nothing is told: what they have displaced here no row of theirs names.
-  if (!hasHeardOfAll(replica, (await engine.device.load(replica.name)).branches)) return
+  if (!hasHeardOfAll(replica, await engine.device.branches(replica.name))) return
   act(engine, core => {
     const update = core.diff(replica.id, known)
     const lineage = core.lineage(replica.id)

@@ -28,8 +28,8 @@ export interface Device {
   load(document: string): Promise<Stored>
   /** Documents that have rows in the outbox on disk, and the openings whose rows they are. */
   outboxOpenings(): Promise<ReadonlyMap<string, ReadonlySet<string>>>
-  /** All branches on disk, of all documents. */
-  branches(): Promise<readonly StoredBranch[]>
+  /** The branches on disk of a document, or of all documents. */
+  branches(document?: string): Promise<readonly StoredBranch[]>
   /** Changes; those of one call, and of one turn, are in the same transaction. */
   push(changes: readonly Change[]): void
   flush(): Promise<void>
@@ -91,7 +91,7 @@ async function databaseDevice(store: string, events: WriterEvents): Promise<Devi
     spendId: () => spendId(store),
     load: document => writer.read(db => load(db, document)),
     outboxOpenings: () => writer.read(outboxOpenings),
-    branches: () => writer.read(loadBranches),
+    branches: document => writer.read(db => loadBranches(db, document)),
     push(changes) {
       // Written with the first edit: opening writes nothing.
       if (!isKnown && changes.some(change => change.kind === 'edit')) {

@@ -109,8 +109,10 @@ export function memoryDevice(events: WriterEvents): Device {
         branches: [...branches.values()],
       })
     },
-    branches: () =>
-      Promise.resolve([...documents.values()].flatMap(({ branches }) => [...branches.values()])),
+    branches(document) {
+      const asked = document === undefined ? documents.values() : [rows(document)]
+      return Promise.resolve([...asked].flatMap(({ branches }) => [...branches.values()]))
+    },
     // Nobody else's, and gone with this tab.
     outboxOpenings: () => Promise.resolve(new Map()),
     push(changes) {

@@ -135,11 +135,11 @@ export function load(db: IDBDatabase, document: string): Promise<Stored> {
   })
 }
 
-/** All branches of all documents. */
-export function loadBranches(db: IDBDatabase): Promise<readonly StoredBranch[]> {
+/** The branches of a document, or of all documents. */
+export function loadBranches(db: IDBDatabase, document?: string): Promise<readonly StoredBranch[]> {
   return new Promise((resolve, reject) => {
     const tx = db.transaction('branches', 'readonly')
-    const branches = readBranches(tx, undefined)
+    const branches = readBranches(tx, document === undefined ? undefined : of(document))
     tx.oncomplete = () => resolve(branches())
     tx.onabort = () => reject(storeError(tx.error))
   })
