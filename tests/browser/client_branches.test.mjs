@@ -557,3 +557,71 @@ test('a branch whose merge the relay has, though the disk failed, is not made a 
   for (const page of [next, elsewhere])
     await until(page, ({ doc }) => doc.text('notes').toString() === 'refused.')
 })
+
+test('refused rows that were adopted are one branch, also when the document is closed before it is on the disk', async t => {
+  const { refuser, pages } = await start(t)
+  const [dying, closing, other] = [await pages.page(), await pages.page(), await pages.page()]
+  await closing.evaluate(() => {
+    // What the disk answers to the next read or write comes late.
+    globalThis.late = {}
+    const { set } = Object.getOwnPropertyDescriptor(IDBTransaction.prototype, 'oncomplete')
+    Object.defineProperty(IDBTransaction.prototype, 'oncomplete', {
+      set(complete) {
+        set.call(this, event => {
+          if (globalThis.late[this.mode] !== 'next') return complete(event)
+          globalThis.late[this.mode] = () => complete(event)
+        })
+      },
+    })
+  })
+  await openDevice(closing, { url: refuser.syncUrl })
+  await openDevice(other, { url: refuser.syncUrl })
+  for (const page of [closing, other]) {
+    await until(page, ({ doc }) => doc.status.link === 'live')
+    await on(page, ({ client }) => client.pause())
+  }
+  await openDevice(dying)
+  await on(dying, types, 'refused')
+  await on(dying, ({ doc }) => doc.saved('device'))
+  await dying.close()
+  const hasRow = page => on(page, ({ doc }) => doc.status.unsent.edits === 1)
+  while (!(await hasRow(closing)) && !(await hasRow(other)));
+  if (await hasRow(other)) {
+    await on(other, ({ doc }) => doc.close())
+    await until(closing, ({ doc }) => doc.status.unsent.edits === 1)
+    await on(other, async device => {
+      device.doc = await device.client.doc('test/doc')
+    })
+  }
+
+  refuser.refuse()
+  await on(closing, async device => {
+    const { client, doc } = device
+    const isLate = async mode => {
+      while (typeof globalThis.late[mode] !== 'function')
+        await new Promise(resolve => setTimeout(resolve, 10))
+    }
+    const second = await client.doc('test/second')
+    globalThis.late = { readonly: 'next' }
+    const refused = doc.saved('relay').catch(() => undefined)
+    client.resume()
+    await isLate('readonly')
+    globalThis.late.readwrite = 'next'
+    second.text('notes').insert(0, 'on its way to the disk')
+    await isLate('readwrite')
+    globalThis.late.readonly()
+    await refused
+    device.closed = doc.close()
+  })
+  // So that the other tab would have the rows if it could.
+  await other.waitForTimeout(500)
+  await on(other, ({ client }) => client.resume())
+  await until(other, ({ doc }) => doc.status.link === 'live' || doc.status.link.refused !== undefined)
+  await on(other, ({ doc }) => doc.saved('relay').catch(() => undefined))
+  await on(closing, ({ closed }) => {
+    globalThis.late.readwrite()
+    return closed
+  })
+  const branches = await on(other, listed)
+  assert.equal(branches.filter(branch => branch.document === 'test/doc').length, 1)
+})

@@ -21,7 +21,7 @@ import {
 import { errorFrom, TidewellError } from './error.js'
 import { leftBehind } from './left_behind.js'
 import { askSiblings, hearEdit, inBackground, loadReplica, openDuty, recover, watch } from './loading.js'
-import { endReplica, newReplica, type Replica } from './replica.js'
+import { endReplica, leaveReplica, newReplica, type Replica } from './replica.js'
 import { joinTabs, singleTab, type TabMessage } from './tabs.js'
 import { type Wasm, wasmGeneration } from './wasm.js'
 
@@ -244,9 +244,9 @@ function isStartingAnew(engine: Engine, replicas: Iterable<Replica>): boolean {
   return engine.recovery !== undefined
 }
 
-/** Lets others have the rows of an opening that is over. */
+/** Lets others have the rows of an opening that is over, and waits until they can. */
 function leave(engine: Engine, replica: Replica): Promise<void> {
-  replica.leaving.abort()
+  leaveReplica(replica)
   const duty = openDuty(replica.name, replica.opening)
   return new Promise(left => engine.tabs.whenFree(duty, left, new AbortController().signal))
 }
@@ -346,7 +346,7 @@ function makeClient(engine: Engine): Client {
       wanted.delete(name)
       endReplica(replica)
       if (replica.id >= 0) act(engine, core => core.remove(replica.id))
-      replica.leaving.abort()
+      leaveReplica(replica)
       if (engine.isClosed) throw new TidewellError('closed')
       throw errorFrom(error, `document "${name}"`)
     }
@@ -377,7 +377,7 @@ function makeClient(engine: Engine): Client {
       engine.connection?.close()
       for (const replica of engine.replicas.values()) {
         endReplica(replica)
-        replica.leaving.abort()
+        leaveReplica(replica)
       }
       engine.tabs.close()
       if (engine.generation === wasmGeneration()) engine.core.free()

@@ -99,19 +99,24 @@ export interface Replica {
   /** What other tabs tell while the document is being loaded. */
   early: Told[] | undefined
   readonly ending: AbortController
-  /** Aborted when everything of it is on the disk: others may adopt its rows. */
+  /** Aborted when everything of it is on the disk. */
   readonly leaving: AbortController
 }
 
 /** Ends a document: nobody is told of it any more, and whoever waits hears that it was closed. */
 export function endReplica(replica: Replica): void {
   replica.ending.abort()
-  for (const { duty } of replica.adoptions.values()) duty.abort()
   replica.valueListeners.clear()
   replica.statusListeners.clear()
   replica.deltaWatches.clear()
   for (const waiter of replica.waiters) waiter.fail('closed')
   replica.waiters.clear()
+}
+
+/** Everything of an ended document is on the disk: others may adopt its rows, and those that it had adopted. */
+export function leaveReplica(replica: Replica): void {
+  for (const { duty } of replica.adoptions.values()) duty.abort()
+  replica.leaving.abort()
 }
 
 /** A document that is about to be loaded. */
