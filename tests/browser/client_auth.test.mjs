@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import test from 'node:test'
 import { promisify } from 'node:util'
 
-import { on, startPages, until } from './client_page.mjs'
+import { on, startPages, stopClock, until } from './client_page.mjs'
 import { programPath } from './programs.mjs'
 import { startRelay, temporaryFolder } from './relay.mjs'
 
@@ -100,7 +100,7 @@ for (const [what, auth] of [
 ]) {
   test(`${what} is told in the status and not tried again every moment`, async t => {
     const { relay, page } = await start(t)
-    await page.clock.install()
+    await stopClock(page)
     await openWith(page, relay, auth)
     await page.clock.runFor(10)
     await until(page, ({ doc }) => doc.status.link.refused === 'invalid_token')

@@ -367,15 +367,14 @@ test('a tab that has put edits aside does not take them from one that has not he
   await first.evaluate(() => {
     globalThis.edits = 0
     new BroadcastChannel('tidewell/default/tabs').onmessage = ({ data }) => {
-      if (data.kind === 'edit') globalThis.edits += 1
+      // No answer: whether there is one depends on which comes first, the branch to the disk or the question.
+      if (data.kind === 'edit' && data.lineage === undefined) globalThis.edits += 1
     }
   })
   // Without the relay it asks the others.
   await on(first, ({ client }) => client.pause())
-  await first.waitForFunction(() => globalThis.edits > 0)
-  assert.equal(await on(first, ({ doc }) => doc.text('notes').toString()), '')
   await on(second, types, ' three')
-  await first.waitForFunction(() => globalThis.edits > 1)
+  await first.waitForFunction(() => globalThis.edits > 0)
   assert.equal(await on(first, ({ doc }) => doc.text('notes').toString()), '')
 
   await second.evaluate(() => globalThis.hearAgain())

@@ -65,6 +65,13 @@ export function on(page, action, argument, name = 'a') {
   )
 }
 
+/** From now on the page's time passes only as far as `page.clock.runFor` says. Without a pause it passes by itself, too. */
+export async function stopClock(page) {
+  const now = Date.now()
+  await page.clock.install({ time: now })
+  await page.clock.pauseAt(now + 60_000)
+}
+
 /** Everything in the page's stores, as text: what changes when anything is written. */
 export function storeContent(page, store = 'default') {
   return page.evaluate(async store => {

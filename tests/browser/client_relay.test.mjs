@@ -10,6 +10,7 @@ import {
   on,
   openDevice,
   startPages,
+  stopClock,
   storeContent,
   until,
   untilAnswered,
@@ -130,7 +131,7 @@ test('whoever waits for the relay tries at once when the page is shown or the ne
       }
     }
   })
-  await page.clock.install()
+  await stopClock(page)
   await openDevice(page, { url: relay.url })
   await page.clock.runFor(10)
   await until(page, ({ doc }) => doc.status.link === 'live')
@@ -179,7 +180,7 @@ test('an address that takes connections and never answers is given up after a wh
   await once(silent.listen(0, '127.0.0.1'), 'listening')
   t.after(() => silent.close())
   const page = await (await startPages(t)).page()
-  await page.clock.install()
+  await stopClock(page)
   await openDevice(page, { url: `ws://127.0.0.1:${silent.address().port}` })
   for (let attempt = 1; attempt <= 2; attempt += 1) {
     // The page's clock stands still while a connection is on its way: that takes time of the machine.
