@@ -5,7 +5,7 @@ use super::{bearer, origin};
 use crate::authority::Authority;
 use crate::client_address::ClientAddress;
 use crate::compactor::ReleaseError;
-use crate::limits::{ADMIN_BODY_BYTES_MAX, ADMIN_BODY_WITHIN};
+use crate::limits::{ADMIN_BODY_BYTES_MAX, ADMIN_BODY_WITHIN, TOKEN_LEEWAY};
 use crate::relay::Relay;
 use crate::revocations::Revocation;
 use crate::writer::{Job, now_ms};
@@ -89,7 +89,12 @@ async fn revoked(relay: &Relay, address: IpAddr, request: Request) -> Result<Val
     }
     let Revoke { subject, token_id, issued_before } = read(request).await?;
     // Tokens count seconds: one that was made in this very second is of before.
-    let before_s = issued_before.unwrap_or(now_ms() / 1000 + 1);
+    let now_s = now_ms() / 1000 + 1;
+    let before_s = issued_before.unwrap_or(now_s);
+    // Nothing takes a revocation back: one that reaches ahead, as one in milliseconds would, kept everybody out until then.
+    if before_s > now_s + TOKEN_LEEWAY.as_secs() {
+        return Err(invalid("issued_before is in the future; it is in seconds since 1970"));
+    }
     let revocation = match (named(subject)?, named(token_id)?) {
         (Some(subject), None) => Revocation::Subject { subject, before_s },
         (None, Some(token_id)) if issued_before.is_none() => Revocation::Token { token_id },

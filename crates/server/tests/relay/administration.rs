@@ -173,6 +173,13 @@ async fn a_request_that_cannot_be_meant_is_refused_and_does_nothing() {
     let (_folder, data) = crate::process::data();
     let relay = Relay::start(&data);
     for path in ["/v1/revoke", "/v1/kick"] {
+    // What is made later cannot be meant, and nobody could be let in again.
+    for later in [now_s() + 60, now_s() * 1000, u64::MAX] {
+        for body in [json!({ "issued_before": later }), json!({ "subject": "ops", "issued_before": later })] {
+            let (status, answer) = post(&relay, "/v1/revoke", &admin, &body.to_string());
+            assert_eq!((status.as_str(), &answer["code"]), ("400", &json!("invalid_options")), "{body}");
+        }
+    }
         assert_eq!(post(&relay, path, &admin, "{\"subject\": \"ada\"}").0, "403");
     }
     drop(relay);
