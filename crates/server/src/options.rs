@@ -263,13 +263,13 @@ pub enum TokenCommand {
         #[arg(long, value_name = "FILE")]
         keys: Option<PathBuf>,
         /// As the relay is told.
-        #[arg(long)]
+        #[arg(long, requires = "keys")]
         issuer: Option<String>,
         /// As the relay is told.
-        #[arg(long)]
+        #[arg(long, requires = "keys")]
         audience: Option<String>,
         /// Says what it allows on this document.
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", requires = "keys")]
         document: Option<String>,
     },
 }

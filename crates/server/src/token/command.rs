@@ -65,10 +65,7 @@ pub fn run(
             set.keys.push(new_key(*kind, id.clone())?);
             // What the relay would refuse is not written.
             Keys::new(&set)?;
-            write_private(keys, &json(&set)?).map_err(|error| {
-                let path = keys.clone();
-                TokenCommandError::Write { path, error }
-            })?;
+            write_private(keys, &json(&set)?)?;
             output.write_all(&json(&public_part(&set))?)?;
         }
         TokenCommand::Mint(options) => {
@@ -118,6 +115,12 @@ fn inspect(
     let mut token = String::new();
     input.take(TOKEN_BYTES_MAX as u64 + 2).read_to_string(&mut token)?;
     let token = token.trim();
+    if token.is_empty() {
+        return Err(InvalidToken::Missing.into());
+    }
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(InvalidToken::TooLong.into());
+    }
     let parts = jsonwebtoken::dangerous::insecure_decode::<serde_json::Value>(token)?;
     let shown = serde_json::json!({ "header": parts.header, "claims": parts.claims });
     output.write_all(&json(&shown)?)?;
@@ -145,10 +148,15 @@ fn json(value: &impl serde::Serialize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Replaces a file as a whole, so that whoever reads it meanwhile sees the old one or the new one.
-fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Replaces a file as a whole, so that whoever reads it meanwhile sees the old one or the new one. A link stays one.
+fn write_private(path: &Path, bytes: &[u8]) -> Result<(), TokenCommandError> {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let new = path.with_added_extension("new");
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
+    let failed = |error| TokenCommandError::Write { path: new.clone(), error };
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    written.and_then(|()| std::fs::rename(&new, path)).inspect_err(|_| drop(std::fs::remove_file(&new)))
+    written.and_then(|()| std::fs::rename(&new, path)).map_err(|error| {
+        drop(std::fs::remove_file(&new));
+        failed(error)
+    })
 }

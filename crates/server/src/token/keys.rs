@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -62,6 +63,9 @@ pub enum KeysError {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct KeySet {
     pub(crate) keys: Vec<Jwk>,
+    /// What others keep in the file.
+    #[serde(flatten)]
+    pub(crate) rest: Map<String, Value>,
 }
 
 /// A key as it is written (RFC 7518, RFC 8037).
@@ -84,6 +88,9 @@ pub(crate) struct Jwk {
     pub(crate) k: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) d: Option<String>,
+    /// What keys of other kinds have besides: a file is written back with them whole.
+    #[serde(flatten)]
+    pub(crate) rest: Map<String, Value>,
 }
 
 /// What kind of key it is, as far as we use such.
@@ -279,7 +286,7 @@ mod tests {
     fn a_token_without_kid_is_for_the_only_key() {
         let keys = |count: usize| {
             let keys = (0..count).map(|_| new_key(KeyKind::Ed25519, None).unwrap()).collect();
-            Keys::new(&KeySet { keys }).unwrap()
+            Keys::new(&KeySet { keys, ..KeySet::default() }).unwrap()
         };
         assert!(keys(1).find(None).is_some());
         assert!(keys(2).find(None).is_none());

@@ -1,13 +1,14 @@
 //! Making keys and tokens. The relay itself makes none: this is for `tidewell token`.
 
 use super::claims::Claims;
-use super::keys::{Jwk, KeySet, KeysError, ed25519_key, p256_key};
+use super::keys::{Jwk, KeySet, KeysError, Kind, ed25519_key, p256_key};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::ValueEnum;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk as PublicJwk};
 use jsonwebtoken::{Algorithm, Header};
 use rand::Rng;
+use serde_json::Map;
 use thiserror::Error;
 
 /// Kinds of keys that can be made.
@@ -17,7 +18,7 @@ pub enum KeyKind {
     Ed25519,
     /// ES256: for back ends without EdDSA.
     P256,
-    /// HS256: one secret, shared by whoever makes tokens and the relay.
+    /// HS256: one secret, shared by whoever makes tokens and the relay, which is given the file itself.
     Hmac,
 }
 
@@ -74,10 +75,12 @@ pub(crate) fn new_key(kind: KeyKind, id: Option<String>) -> Result<Jwk, MintErro
     Ok(jwk)
 }
 
-/// The set without what must stay secret. HMAC keys are left out: they have no public part.
+/// What a relay needs of the set, without what must stay secret. HMAC keys are left out: they have no public part.
 pub(crate) fn public_part(set: &KeySet) -> KeySet {
-    let keys = set.keys.iter().filter(|jwk| jwk.kty != "oct");
-    KeySet { keys: keys.map(|jwk| Jwk { d: None, k: None, ..jwk.clone() }).collect() }
+    let has_public_part = |jwk: &&Jwk| matches!(jwk.kind(), Ok(Some(Kind::Ed25519 | Kind::P256)));
+    let public = |jwk: &Jwk| Jwk { d: None, k: None, rest: Map::new(), ..jwk.clone() };
+    let keys = set.keys.iter().filter(has_public_part).map(public).collect();
+    KeySet { keys, ..KeySet::default() }
 }
 
 /// Signs a token with the key of this ID, or with the last one that can sign.

@@ -10,7 +10,7 @@ const NOW_S: u64 = 1_800_000_000;
 
 fn set(kinds: &[KeyKind]) -> KeySet {
     let key = |(index, kind): (usize, &KeyKind)| new_key(*kind, Some(format!("key-{index}"))).unwrap();
-    KeySet { keys: kinds.iter().enumerate().map(key).collect() }
+    KeySet { keys: kinds.iter().enumerate().map(key).collect(), ..KeySet::default() }
 }
 
 fn claims(change: Value) -> Claims {
@@ -82,12 +82,14 @@ fn keys_of_another_issuer_and_unknown_names_are_refused() {
     assert_eq!(checked(&ours, &forged).unwrap_err(), InvalidToken::Signature);
     let mut renamed = ours.keys[0].clone();
     renamed.kid = Some("elsewhere".to_owned());
-    let token = mint(&KeySet { keys: vec![renamed] }, None, &claims(json!({}))).unwrap();
+    let token = mint(&KeySet { keys: vec![renamed], ..KeySet::default() }, None, &claims(json!({}))).unwrap();
     assert_eq!(checked(&ours, &token).unwrap_err(), InvalidToken::UnknownKey("elsewhere".to_owned()));
-    let two = KeySet { keys: [ours.keys, set(&[KeyKind::P256, KeyKind::Hmac]).keys.split_off(1)].concat() };
+    let keys = [ours.keys, set(&[KeyKind::P256, KeyKind::Hmac]).keys.split_off(1)].concat();
+    let two = KeySet { keys, ..KeySet::default() };
     let mut nameless = two.keys[0].clone();
     nameless.kid = None;
-    let token = mint(&KeySet { keys: vec![nameless] }, None, &claims(json!({}))).unwrap();
+    let token =
+        mint(&KeySet { keys: vec![nameless], ..KeySet::default() }, None, &claims(json!({}))).unwrap();
     assert_eq!(checked(&two, &token).unwrap_err(), InvalidToken::NoKey);
     // A key that came with the token is nobody's.
     let payload = serde_json::to_string(&claims(json!({}))).unwrap();

@@ -1,6 +1,7 @@
 //! `tidewell token`: keys are made, tokens minted, and what the relay would say about them is told.
 
 use crate::process::{output, program};
+use serde_json::{Value, json};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Output, Stdio};
@@ -72,4 +73,23 @@ fn nothing_is_made_with_wrong_arguments_or_keys() {
     refused(&["token", "key", "--keys", path], "no JWKS");
     assert_eq!(std::fs::read_to_string(&keys).unwrap(), "{\"keys\": [{}", "left as it was");
     assert!(!inspect("no token", &[]).status.success());
+    for (token, why) in [("", "there is no token"), (&*"x".repeat(9 << 10), "more than 8 KiB")] {
+        let error = inspect(token, &[]).stderr;
+        assert!(String::from_utf8_lossy(&error).contains(why), "{}", String::from_utf8_lossy(&error));
+    }
+}
+
+#[test]
+fn a_new_key_leaves_everything_else_in_its_file_as_it_was_and_shows_nothing_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, link) = (folder.path().join("private.json"), folder.path().join("link.json"));
+    let rsa = json!({ "kty": "RSA", "kid": "rsa", "n": "AQAB", "e": "AQAB", "d": "secret", "p": "secret" });
+    std::fs::write(&file, json!({ "keys": [rsa], "note": "ours" }).to_string()).unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let printed = text(&output(&["token", "key", "--keys", link.to_str().unwrap()]));
+    assert!(!printed.contains("secret"), "{printed}");
+    let kept: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!((&kept["keys"][0], &kept["note"]), (&rsa, &json!("ours")));
+    assert_eq!(kept["keys"][1]["kty"], "OKP");
+    assert!(link.is_symlink(), "the link's file is another one now");
 }
