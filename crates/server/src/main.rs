@@ -13,10 +13,18 @@ fn main() -> ExitCode {
     match run(CommandLine::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tidewell: {error:#}");
+            eprintln!("tidewell: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes, without those that the text before them ends with.
+fn told(error: &anyhow::Error) -> String {
+    let causes = error.chain().map(ToString::to_string);
+    let add =
+        |told: String, cause: String| if told.ends_with(&cause) { told } else { format!("{told}: {cause}") };
+    causes.reduce(add).unwrap_or_default()
 }
 
 fn run(command: Command) -> anyhow::Result<()> {

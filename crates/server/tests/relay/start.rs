@@ -11,6 +11,8 @@ fn refused(arguments: &[&str], message: &str) {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{arguments:?}");
     assert!(error.contains(message), "{arguments:?}: {error}");
+    let parts: Vec<&str> = error.trim_end().split(": ").collect();
+    assert!(parts.windows(2).all(|pair| pair[0] != pair[1]), "something is said twice: {error}");
 }
 
 #[test]
@@ -35,6 +37,8 @@ fn wrong_arguments_are_refused_before_anything_is_made() {
     tls("/dev/null", "/dev/null", "/dev/null is no certificate");
     refused(&["serve", "--data", path, "--assets", "/not/there"], "--assets /not/there");
     refused(&["serve", "--data", path, "--log", "xml"], "invalid value");
+    refused(&["serve", "--data", "/dev/null/there"], "/dev/null/there");
+    refused(&["verify", "--backup", "/not/there"], "/not/there");
     refused(&["serve"], "--data");
     refused(&["sing"], "unrecognized subcommand");
     refused(&["quarantine", "list", "--data", path], "holds no Tidewell store");
