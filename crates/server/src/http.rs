@@ -16,6 +16,7 @@ use crate::door::Arrived;
 use crate::places::Standing;
 use crate::relay::Relay;
 use crate::tickets::Ticket;
+use axum::extract::rejection::PathRejection;
 use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -115,13 +116,14 @@ struct StockQuery {
 
 async fn yjs_sync(
     State(relay): State<Arc<Relay>>,
-    Path(document): Path<String>,
+    document: Result<Path<String>, PathRejection>,
     Query(query): Query<StockQuery>,
     ClientAddress(address): ClientAddress,
     Extension(Arrived { standing, meter }): Extension<Arrived>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
+    let document = named(document);
     tracing::debug!(%address, document, "a y-websocket client connects");
     // Stock clients know no fragments: a frame is a message.
     let upgrade = configured(upgrade, MESSAGE_BYTES_MAX);
@@ -155,6 +157,11 @@ fn yjs_ticket(relay: &Relay, document: &str, ticket: Option<&str>) -> Result<Tic
     let ticket = ticket.ok_or(Code::InvalidToken)?;
     let ticket = relay.tickets.redeem(ticket, Instant::now()).ok_or(Code::TokenExpired)?;
     if ticket.document == document { Ok(ticket) } else { Err(Code::Forbidden) }
+}
+
+/// The document that a path names. What is no UTF-8 is read as the empty name, which no document has.
+fn named(document: Result<Path<String>, PathRejection>) -> String {
+    document.map(|Path(name)| name).unwrap_or_default()
 }
 
 /// Reads bytes as each of the bodies that a request may have.

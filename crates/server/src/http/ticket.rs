@@ -1,12 +1,13 @@
 //! `POST /v1/ticket/{document}`: a ticket for a stock client, against a token.
 
 use super::refusal::Refusal;
-use super::{bearer, origin};
+use super::{bearer, named, origin};
 use crate::limits::TICKET_VALID;
 use crate::metrics::Limit;
 use crate::relay::Relay;
 use crate::tickets::Ticket;
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -18,11 +19,11 @@ use tidewell_sync_core::document_name::DocumentName;
 /// Pages of origins that may connect may ask for tickets too.
 pub(super) async fn issue(
     State(relay): State<Arc<Relay>>,
-    Path(document): Path<String>,
+    document: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Response {
     let answer = if relay.origins.allow(origin(&headers)) {
-        ticket(&relay, &document, &headers)
+        ticket(&relay, &named(document), &headers)
     } else {
         Err(Code::OriginForbidden.into())
     };

@@ -63,12 +63,14 @@ async fn ti1_a_ticket_lets_one_stock_client_into_one_document_once() {
     assert_eq!(refusal(&relay, &with_token).await, close_of(Code::TokenExpired));
     let with_token = format!("/yjs/acme/list?token={token}");
     assert_eq!(refusal(&relay, &with_token).await, close_of(Code::InvalidToken));
+    assert_eq!(refusal(&relay, "/yjs/acme/%FF?ticket=AAAA").await, close_of(Code::InvalidName));
     // None is given out without a token, or for what it does not grant.
     for (document, token, status, code) in [
         ("acme/list", String::new(), "401", Code::InvalidToken),
         ("acme/list", Issuer::new().token("ada", &[("write", "**")]), "401", Code::InvalidToken),
         ("other/list", token.clone(), "403", Code::Forbidden),
         ("acme/a%0Ab", token.clone(), "400", Code::InvalidName),
+        ("acme/%FF", token.clone(), "400", Code::InvalidName),
     ] {
         let response = ask(&relay, document, &token);
         assert!(response.starts_with(&format!("HTTP/1.1 {status}")), "{response}");
