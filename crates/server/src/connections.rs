@@ -137,11 +137,11 @@ impl Connections {
         self.shared.open.lock().wakes.values().for_each(|entry| entry.wake.nudge());
     }
 
-    /// Ends the connections whose tokens' claims are such; answers how many.
+    /// Ends the connections whose tokens' claims are such; answers how many, without those that are ending so already.
     pub(crate) fn kick(&self, such: impl Fn(&Claims) -> bool) -> usize {
         let open = self.shared.open.lock();
         let is_such = |entry: &&Entry| entry.session.as_ref().is_some_and(|session| such(&session.claims));
-        open.wakes.values().filter(is_such).inspect(|entry| entry.wake.kick()).count()
+        open.wakes.values().filter(is_such).filter(|entry| entry.wake.kick()).count()
     }
 
     /// Lets nobody else in, or somebody again.

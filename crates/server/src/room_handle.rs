@@ -238,10 +238,10 @@ impl RoomHandle {
         }
     }
 
-    /// Ends the connections of all members; answers how many there are.
+    /// Ends the connections of all members; answers how many. One may have several channels here, or be ending already.
     pub(crate) fn kick(&self) -> usize {
         let inner = self.inner.lock();
-        inner.seats.iter().inspect(|seat| seat.wake.kick()).count()
+        inner.seats.iter().filter(|seat| seat.wake.kick()).count()
     }
 
     /// The writer asks for the next commit.

@@ -47,10 +47,11 @@ impl Wake {
         self.is_nudged.swap(false, Ordering::AcqRel)
     }
 
-    /// The connection is to end, by an administrator's word.
-    pub(crate) fn kick(&self) {
-        self.is_kicked.store(true, Ordering::Release);
+    /// The connection is to end, by an administrator's word; false when that was said already.
+    pub(crate) fn kick(&self) -> bool {
+        let was_kicked = self.is_kicked.swap(true, Ordering::AcqRel);
         self.task.wake();
+        !was_kicked
     }
 
     /// True once it is to end so.

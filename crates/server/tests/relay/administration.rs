@@ -103,6 +103,11 @@ async fn tk7_whoever_is_kicked_may_come_back_and_nobody_else_notices() {
         assert_eq!(two.refused().await, Code::Kicked);
         bob.settled().await;
     }
+    // A connection is one, however many of its channels are in the document.
+    let mut twice = connect("ada", "a/twice").await;
+    twice.open(2, "a/twice").await;
+    let whom = json!({ "document": "a/twice" });
+    assert_eq!(done(&relay, "/v1/kick", &admin, &whom), json!({ "connections": 1 }));
     let nobody = done(&relay, "/v1/kick", &admin, &json!({ "document": "never/opened" }));
     assert_eq!(nobody, json!({ "connections": 0 }));
 }
