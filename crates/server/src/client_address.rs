@@ -33,6 +33,12 @@ pub(crate) fn client_address(proxies: &[Network], peer: IpAddr, headers: &Header
     address
 }
 
+/// True for operators: those who ask on this machine themselves. Whoever comes by way of a proxy does not, also one that says
+/// it comes from here.
+pub(crate) fn is_operator(address: IpAddr, headers: &HeaderMap) -> bool {
+    address.is_loopback() && !headers.contains_key(HEADER)
+}
+
 /// True when what is said of other addresses at `peer` is believed.
 pub(crate) fn is_proxy(proxies: &[Network], peer: IpAddr) -> bool {
     proxies.iter().any(|proxy| proxy.holds(peer.to_canonical()))
