@@ -3,8 +3,9 @@
 //! Two relays on one store would each believe that they give out a document's sequences. The lock is the
 //! operating system's (it ends with the process, also with kill -9), never a file that is left behind.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -59,12 +60,16 @@ pub enum DataDirectoryError {
 }
 
 impl DataDirectory {
-    /// Makes the directory if it is not there, and locks it.
+    /// Makes the directory if it is not there, for its owner alone, and locks it.
     pub(crate) fn create(path: &Path) -> Result<Self, DataDirectoryError> {
         if path.exists() && !path.is_dir() {
             return Err(DataDirectoryError::NotADirectory { path: path.to_owned() });
         }
-        std::fs::create_dir_all(path)
+        // What is in it is everybody's documents.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
             .map_err(|source| DataDirectoryError::Create { path: path.to_owned(), source })?;
         Self::lock(path)
     }
@@ -126,6 +131,20 @@ mod tests {
         assert!(matches!(DataDirectory::create(&path), Err(DataDirectoryError::Locked { .. })));
         drop(first);
         assert!(DataDirectory::create(&path).is_ok());
+    }
+
+    #[test]
+    fn a_new_data_directory_is_for_its_owners_eyes_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let (ours, theirs) = (folder.path().join("ours"), folder.path().join("theirs"));
+        DataDirectory::create(&ours).unwrap();
+        assert_eq!(mode(&ours), 0o700);
+        std::fs::create_dir(&theirs).unwrap();
+        let before = mode(&theirs);
+        DataDirectory::create(&theirs).unwrap();
+        assert_eq!(mode(&theirs), before, "one that is there is as it was");
     }
 
     #[test]
