@@ -40,7 +40,8 @@ pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(100);
 /// connects and says nothing, or a letter a second, holds a descriptor no longer.
 pub(crate) const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(10);
 
-/// Bytes of a request's head: a token, a ticket and a name fit several times.
+/// Bytes of a request's head: a token, a ticket and a name fit several times. One that comes at once may have up to twice as
+/// many: what was read together with the last of these is looked at too.
 pub(crate) const REQUEST_HEAD_BYTES_MAX: usize = 64 << 10;
 
 /// A connection takes requests for so long. Whoever does not read its answers has it no longer than that …

@@ -128,7 +128,7 @@ pub struct ServeOptions {
     /// How much memory the relay may take, without materializers; five eighths of what there is, if it is left out.
     #[arg(long, value_name = "BYTES", value_parser = parse_memory)]
     pub memory_max: Option<u64>,
-    /// Form of the log on standard error.
+    /// Form of the log on standard error. The variable `TIDEWELL_LOG=debug` has it say more.
     #[arg(long, value_enum, default_value_t = LogForm::Text)]
     pub log: LogForm,
     /// Program that is started to build documents, instead of this one.
