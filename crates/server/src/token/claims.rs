@@ -144,8 +144,9 @@ impl Claims {
     }
 }
 
-/// Below 2^53, where every JSON reader agrees on numbers.
-const SECONDS_END: f64 = 9_007_199_254_740_992.0;
+/// In the year 5138. Milliseconds are beyond it: a token that was made in them would never expire, or never be of before a
+/// revocation.
+const SECONDS_END: f64 = 1e11;
 
 /// JWT's dates may have fractions; what is lost makes a token a second shorter.
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
@@ -204,6 +205,8 @@ mod tests {
             (json!({ "sub": "ada", "exp": -1 }), "date"),
             (json!({ "sub": "ada", "exp": 1e300 }), "date"),
             (json!({ "sub": "ada", "exp": "tomorrow" }), "invalid type"),
+            (json!({ "sub": "ada", "exp": 1_800_000_000_000_u64 }), "date"),
+            (json!({ "sub": "ada", "exp": 1, "iat": 1_800_000_000_000_u64 }), "date"),
             (json!({ "sub": "ada", "exp": 1, "nbf": null }), "invalid type"),
             (json!({ "sub": "ada", "exp": 1, "grants": [{ "access": "write" }] }), "either"),
             (
