@@ -201,6 +201,49 @@ test('a document in which tabs have left rows is read as often when there were m
   assert.deepEqual(reads.slice(1), Array(7).fill(reads[1]))
 })
 
+test('a tab that inherits the rows of many openings does not read the document for each', async t => {
+  const pages = await startPages(t)
+  const [one, two] = [await pages.page(), await pages.page()]
+  const count = 20
+  await one.evaluate(async count => {
+    const { open } = await import('/dist/index.js')
+    for (let opening = 0; opening < count; opening += 1) {
+      const client = await open()
+      const doc = await client.doc('test/doc')
+      doc.list('l').push(opening)
+      await client.close()
+    }
+  }, count)
+  await openDevice(one)
+  await openDevice(two)
+  await two.evaluate(() => {
+    // What the disk answers comes when the test says so.
+    globalThis.reads = 0
+    const kept = []
+    const { set } = Object.getOwnPropertyDescriptor(IDBTransaction.prototype, 'oncomplete')
+    Object.defineProperty(IDBTransaction.prototype, 'oncomplete', {
+      set(complete) {
+        if (this.objectStoreNames.contains('received') && this.mode === 'readonly') globalThis.reads += 1
+        set.call(this, event => (globalThis.goesOn ? complete(event) : kept.push(() => complete(event))))
+      },
+    })
+    globalThis.goOn = () => {
+      globalThis.goesOn = true
+      for (const complete of kept.splice(0)) complete()
+    }
+  })
+  await on(one, ({ client }) => client.close())
+  const inherited = () =>
+    two.evaluate(async () => {
+      const { held } = await navigator.locks.query()
+      return held.filter(({ name }) => name.startsWith('tidewell/default/rows/')).length
+    })
+  while ((await inherited()) < count);
+  await two.evaluate(() => globalThis.goOn())
+  await until(two, ({ doc }, count) => doc.status.unsent.edits === count, count)
+  assert.ok((await two.evaluate(() => globalThis.reads)) < count)
+})
+
 test('a counter that 30 tabs in turn add to has as many entries as tabs were open at once', async t => {
   const page = await (await startPages(t)).page()
   const value = await page.evaluate(async () => {

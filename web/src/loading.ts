@@ -133,10 +133,24 @@ async function holdRows(engine: Engine, replica: Replica, opening: string): Prom
   replica.watched.add(opening)
   replica.adoptions.set(opening, { duty, isDone: false })
   if (await engine.tabs.tryHold(rowsDuty(opening), duty.signal)) return true
-  const begin = () => inBackground(engine, replica, takeHeld(engine, replica, [opening], false))
+  const begin = () => {
+    replica.inherited.push(opening)
+    if (replica.inherited.length === 1) inBackground(engine, replica, takeInherited(engine, replica))
+  }
   // Whoever has them may die too.
   engine.tabs.hold(rowsDuty(opening), begin, duty.signal)
   return false
+}
+
+/** Those that come while the disk is being read, as all others of a tab that is gone, are taken together. */
+async function takeInherited(engine: Engine, replica: Replica): Promise<void> {
+  const all = [...replica.inherited]
+  try {
+    await takeHeld(engine, replica, all, false)
+  } finally {
+    replica.inherited.splice(0, all.length)
+    if (replica.inherited.length > 0) inBackground(engine, replica, takeInherited(engine, replica))
+  }
 }
 
 async function takeHeld(

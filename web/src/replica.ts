@@ -82,6 +82,8 @@ export interface Replica {
   readonly watched: Set<string>
   /** Openings whose rows this one takes over. */
   readonly adoptions: Map<string, Adoption>
+  /** Openings whose rows became this one's to take, after another tab had had them. */
+  readonly inherited: string[]
   /** Rows that cannot be used, while the disk may still have them in their place. */
   readonly setAside: Set<string>
   /** While its refused edits are being put aside. */
@@ -150,6 +152,7 @@ export function newReplica(name: string, status: Status): Replica {
     waiters: new Set(),
     watched: new Set(),
     adoptions: new Map(),
+    inherited: [],
     setAside: new Set(),
     branching: undefined,
     unheard: undefined,
