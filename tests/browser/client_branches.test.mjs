@@ -624,3 +624,78 @@ test('refused rows that were adopted are one branch, also when the document is c
   const branches = await on(other, listed)
   assert.equal(branches.filter(branch => branch.document === 'test/doc').length, 1)
 })
+
+test('what another tab tells while branches are looked for in a document that is being opened is not missed', async t => {
+  const pages = await startPages(t)
+  const [opening, other] = [await pages.page(), await pages.page()]
+  await openDevice(other)
+  await on(other, async ({ client, doc }) => {
+    doc.text('notes').insert(0, 'refused')
+    await client.close()
+  })
+  await openDevice(opening, { document: 'test/second' })
+  await opening.evaluate(() => {
+    // What the disk answers comes when the test says so.
+    const kept = []
+    const { set } = Object.getOwnPropertyDescriptor(IDBTransaction.prototype, 'oncomplete')
+    Object.defineProperty(IDBTransaction.prototype, 'oncomplete', {
+      set(complete) {
+        const isRead = this.mode === 'readonly' && this.objectStoreNames.contains('received')
+        set.call(this, event => (isRead ? kept.push(() => complete(event)) : complete(event)))
+      },
+    })
+    globalThis.isReading = count => kept.length === count
+    globalThis.goOn = () => kept.shift()()
+    globalThis.opened = globalThis.devices.a.client.doc('test/doc')
+    globalThis.heard = 0
+    new BroadcastChannel('tidewell/default/tabs').onmessage = () => {
+      globalThis.heard += 1
+    }
+  })
+  const isReading = count => opening.waitForFunction(count => globalThis.isReading(count), count)
+  const goOn = () => opening.evaluate(() => globalThis.goOn())
+  const tellOfBranches = async count => {
+    await other.evaluate(() => {
+      new BroadcastChannel('tidewell/default/tabs').postMessage({ kind: 'branches', document: 'test/doc' })
+    })
+    await opening.waitForFunction(count => globalThis.heard === count, count)
+  }
+  // It reads the document, and the rows that it adopts; then it looks for branches, and will once more.
+  await isReading(1)
+  await goOn()
+  await isReading(1)
+  await tellOfBranches(1)
+  await isReading(2)
+  await tellOfBranches(2)
+  await goOn()
+  // As another tab that had the row would have put it aside.
+  await other.evaluate(async () => {
+    const request = indexedDB.open('tidewell/default')
+    await new Promise(resolve => (request.onsuccess = resolve))
+    const tx = request.result.transaction(['outbox', 'branches'], 'readwrite')
+    const [keys, rows] = [tx.objectStore('outbox').getAllKeys(), tx.objectStore('outbox').getAll()]
+    rows.onsuccess = () => {
+      const [[document, opening, number]] = keys.result
+      const branch = { code: 'update_too_large', row: rows.result[0] }
+      tx.objectStore('branches').put(branch, [document, 'branch', opening, number])
+      tx.objectStore('outbox').delete(keys.result[0])
+    }
+    await new Promise(resolve => (tx.oncomplete = resolve))
+    request.result.close()
+  })
+  await goOn()
+  await isReading(1)
+  await openDevice(other)
+  await on(other, async ({ doc }) => {
+    doc.list('l').push('told')
+    await doc.saved('device')
+  })
+  await opening.waitForFunction(() => globalThis.heard >= 4)
+  await goOn()
+  const value = await opening.evaluate(async () => {
+    const doc = await globalThis.opened
+    while (doc.text('notes').length > 0) await new Promise(resolve => setTimeout(resolve, 10))
+    return doc.value
+  })
+  assert.deepEqual(value, { l: ['told'], notes: '' })
+})

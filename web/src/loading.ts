@@ -68,7 +68,8 @@ export async function loadReplica(engine: Engine, replica: Replica): Promise<voi
     else watch(engine, replica, opening)
   }
   await adopt(engine, replica, over, true)
-  await replica.branching
+  // One may have followed the other.
+  while (replica.branching !== undefined) await replica.branching
   for (const told of replica.early ?? []) hearEdit(engine, replica, told)
   replica.early = undefined
   if (replica.hasMissedBranch) engine.branchOff(engine, replica, undefined)
