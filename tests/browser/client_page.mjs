@@ -65,7 +65,7 @@ export function on(page, action, argument, name = 'a') {
   )
 }
 
-/** From now on the page's time passes only as far as `page.clock.runFor` says. Without a pause it passes by itself, too. */
+/** From now on the time of all pages passes only as far as `page.clock.runFor` says. */
 export async function stopClock(page) {
   const now = Date.now()
   await page.clock.install({ time: now })

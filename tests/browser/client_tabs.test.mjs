@@ -11,6 +11,7 @@ import {
   on,
   openDevice,
   startPages,
+  stopClock,
   storeContent,
   until,
   untilAnswered,
@@ -342,6 +343,35 @@ test('edits that dead tabs left in documents that nobody has open reach the rela
   await on(other, ({ client }) => client.close())
   assert.deepEqual((await storeContent(other)).outbox.keys, [])
   assert.deepEqual(await on(other, ({ errors }) => errors.map(String)), [])
+})
+
+test('documents that the relay does not take for a while keep no others from being sent', async t => {
+  const limits = ['--tenant-bytes-max', '100']
+  const relay = await startRelay(t, { data: await temporaryFolder(t), limits })
+  const pages = await startPages(t)
+  const [page, elsewhere] = [await pages.page(), await pages.page()]
+  await openDevice(elsewhere, { store: 'elsewhere', document: 'full/0', url: relay.url })
+  await on(elsewhere, ({ doc }) => {
+    doc.text('notes').insert(0, 'x'.repeat(200))
+    return doc.saved('relay')
+  })
+  await stopClock(page)
+  await openDevice(page, { document: 'full/1' })
+  await on(page, async ({ client }) => {
+    for (const name of ['full/1', 'full/2', 'full/3', 'full/4', 'other/1']) {
+      const doc = await client.doc(name)
+      doc.text('notes').insert(0, 'mine')
+    }
+    await client.close()
+  })
+  await openDevice(page, { document: 'other/2', url: relay.url })
+  await openDevice(elsewhere, { name: 'b', store: 'elsewhere', document: 'other/1', url: relay.url })
+  const isThere = () => on(elsewhere, ({ doc }) => doc.text('notes').toString() === 'mine', undefined, 'b')
+  // Two minutes are more than enough.
+  for (let seconds = 0; !(await isThere()); seconds += 5) {
+    assert.ok(seconds < 120, 'the full tenant has every place')
+    await page.clock.runFor(5000)
+  }
 })
 
 for (const broadcast of [true, false]) {

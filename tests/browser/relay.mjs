@@ -15,8 +15,8 @@ export async function temporaryFolder(t) {
 }
 
 /** Starts a relay on `data`, and on a free port unless one is given; it is killed when the test `t` ends. */
-export async function startRelay(t, { data, assets, keys, port: asked = 0 }) {
-  const options = ['serve', '--listen', `127.0.0.1:${asked}`, '--data', data]
+export async function startRelay(t, { data, assets, keys, port: asked = 0, limits = [] }) {
+  const options = ['serve', '--listen', `127.0.0.1:${asked}`, '--data', data, ...limits]
   if (assets !== undefined) options.push('--assets', assets)
   if (keys !== undefined) options.push('--keys', keys)
   const { port, end } = await startListening(t, 'tidewell', options)

@@ -350,7 +350,11 @@ function makeClient(engine: Engine): Client {
       if (engine.isClosed) throw new TidewellError('closed')
       throw errorFrom(error, `document "${name}"`)
     }
-    return makeDoc(engine, replica, () => closeDoc(replica))
+    let closing: Promise<void> | undefined
+    return makeDoc(engine, replica, () => {
+      closing ??= closeDoc(replica)
+      return closing
+    })
   }
 
   function openOnce(name: string): Promise<Doc> {

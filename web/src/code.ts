@@ -53,7 +53,7 @@ export const help = {
   quota_exceeded:
     "The documents of this name's first segment are as large as they may be. Edits are kept on the device until there is room.",
   device_failed:
-    "The browser aborted a write to this device's store. It is tried again; the edits are still in memory.",
+    "The browser aborted a write to this device's store, or could not read it. A write is tried again; the edits are still in memory.",
   device_full: "The browser's storage quota is used up. Free some space; the edits are still in memory.",
   device_unavailable: 'This browser gives the page no IndexedDB (private mode or blocked storage).',
   recovered:

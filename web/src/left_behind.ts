@@ -18,9 +18,21 @@ export interface Background {
 /** Documents that are open at once for this; each may be as large as any. */
 const atOnce = 4
 
+/** Looks after which a document that the relay does not take yet makes room for another one. */
+const looksMax = 6
+
+/** One document that is being pushed. */
+interface Turn {
+  readonly ending: AbortController
+  looks: number
+}
+
 /** Answers what to call every few seconds while there is a relay: it looks for such edits if that is this tab's duty. */
 export function leftBehind(engine: Engine, background: Background, signal: AbortSignal): () => void {
-  const pushing = new Set<string>()
+  const pushing = new Map<string, Turn>()
+  /** When each had its last turn, in turns. */
+  const turns = new Map<string, number>()
+  let turn = 0
   /** What the relay or this device refuses is not tried again before the client is opened anew. */
   const refused = new Set<string>()
   let isBusy = true
@@ -29,21 +41,33 @@ export function leftBehind(engine: Engine, background: Background, signal: Abort
     const left = await engine.device.outboxOpenings()
     // What was put aside or pushed by another tab may be followed by other edits.
     for (const name of refused) if (!left.has(name)) refused.delete(name)
-    for (const [name, openings] of left) {
+    for (const name of turns.keys()) if (!left.has(name)) turns.delete(name)
+    for (const turn of pushing.values()) turn.looks += 1
+    const inTurn = [...left].sort(([a], [b]) => (turns.get(a) ?? 0) - (turns.get(b) ?? 0))
+    for (const [name, openings] of inTurn) {
       for (const opening of openings) {
-        if (signal.aborted || pushing.size >= atOnce) return
         if (pushing.has(name) || refused.has(name)) break
-        if (!(await isLeftBehind(engine, name, opening))) continue
+        const isWanted = await isLeftBehind(engine, name, opening)
+        if (signal.aborted) return
+        if (!isWanted) continue
         if (background.isOpen(name)) {
           const replica = engine.replicas.get(name)
           if (replica !== undefined && replica.early === undefined) await adopt(engine, replica, [opening])
           continue
         }
-        pushing.add(name)
+        if (pushing.size >= atOnce) {
+          const [first] = pushing.values()
+          if (first !== undefined && first.looks >= looksMax) first.ending.abort()
+          return
+        }
+        turn += 1
+        turns.set(name, turn)
         push(name)
           .catch((error: unknown) => {
-            // Closed by the application, which had opened it meanwhile; or the disk fails, and this is tried again.
-            if (error instanceof TidewellError && (error.code === 'closed' || isTransient(error.code))) return
+            // Its turn is over; or the application has closed it, which had opened it meanwhile; or the disk fails. It is
+            // tried again.
+            const code = error instanceof TidewellError ? error.code : undefined
+            if (code === 'aborted' || code === 'closed' || (code !== undefined && isTransient(code))) return
             refused.add(name)
             if (!signal.aborted) report(engine, error)
           })
@@ -54,11 +78,19 @@ export function leftBehind(engine: Engine, background: Background, signal: Abort
   }
 
   async function push(name: string): Promise<void> {
-    const doc = await background.open(name)
+    const ending = new AbortController()
+    const end = () => ending.abort()
+    pushing.set(name, { ending, looks: 0 })
+    signal.addEventListener('abort', end)
     try {
-      await doc.saved('relay', { signal })
+      const doc = await background.open(name)
+      try {
+        await doc.saved('relay', { signal: ending.signal })
+      } finally {
+        await background.close(name, doc)
+      }
     } finally {
-      await background.close(name, doc)
+      signal.removeEventListener('abort', end)
     }
   }
 

@@ -16,7 +16,7 @@ use crate::door::Arrived;
 use crate::places::Standing;
 use crate::relay::Relay;
 use crate::tickets::Ticket;
-use axum::extract::rejection::PathRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -117,7 +117,7 @@ struct StockQuery {
 async fn yjs_sync(
     State(relay): State<Arc<Relay>>,
     document: Result<Path<String>, PathRejection>,
-    Query(query): Query<StockQuery>,
+    query: Result<Query<StockQuery>, QueryRejection>,
     ClientAddress(address): ClientAddress,
     Extension(Arrived { standing, meter }): Extension<Arrived>,
     headers: HeaderMap,
@@ -139,7 +139,9 @@ async fn yjs_sync(
             });
         }
     };
-    match yjs_ticket(&relay, &document, query.ticket.as_deref()) {
+    // What cannot be read shows none.
+    let ticket = query.ok().and_then(|Query(query)| query.ticket);
+    match yjs_ticket(&relay, &document, ticket.as_deref()) {
         Ok(ticket) => upgrade.on_upgrade(async |socket| {
             drop(tokio::spawn(yjs::serve(socket, meter, relay, ticket, registered)))
         }),

@@ -71,7 +71,7 @@ codes! {
     TokenExpired = 506 "token_expired": "The token has expired. The client asks for a new one and comes back by itself.",
     Kicked = 507 "kicked": "The relay's administrator ended this connection. The client comes back by itself.",
     QuotaExceeded = 508 "quota_exceeded": "The documents of this name's first segment are as large as they may be. Edits are kept on the device until there is room.",
-    DeviceFailed = 510 "device_failed": "The browser aborted a write to this device's store. It is tried again; the edits are still in memory.",
+    DeviceFailed = 510 "device_failed": "The browser aborted a write to this device's store, or could not read it. A write is tried again; the edits are still in memory.",
     DeviceFull = 511 "device_full": "The browser's storage quota is used up. Free some space; the edits are still in memory.",
     DeviceUnavailable = 512 "device_unavailable": "This browser gives the page no IndexedDB (private mode or blocked storage).",
     Recovered = 513 "recovered": "The WebAssembly instance failed and was started anew from this device's store. No edit was lost.",

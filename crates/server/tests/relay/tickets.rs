@@ -64,6 +64,7 @@ async fn ti1_a_ticket_lets_one_stock_client_into_one_document_once() {
     let with_token = format!("/yjs/acme/list?token={token}");
     assert_eq!(refusal(&relay, &with_token).await, close_of(Code::InvalidToken));
     assert_eq!(refusal(&relay, "/yjs/acme/%FF?ticket=AAAA").await, close_of(Code::InvalidName));
+    assert_eq!(refusal(&relay, "/yjs/acme/list?ticket=AAAA&ticket=AAAA").await, close_of(Code::InvalidToken));
     // None is given out without a token, or for what it does not grant.
     for (document, token, status, code) in [
         ("acme/list", String::new(), "401", Code::InvalidToken),
