@@ -30,7 +30,7 @@ impl Device {
         directory: &Path,
         variables: &[(&str, OsString)],
     ) -> Device {
-        let mut process = Command::new(binary("tidewell-tests", "native-peer").unwrap())
+        let mut process = Command::new(binary("native-peer").unwrap())
             .envs(variables.iter().cloned())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::sync::Mutex;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -40,7 +40,7 @@ impl Relay {
         arguments: &[&str],
         variables: &[(&str, OsString)],
     ) -> anyhow::Result<Relay> {
-        let mut command = Command::new(binary("tidewell-server", "tidewell")?);
+        let mut command = Command::new(binary("tidewell")?);
         command.envs(variables.iter().cloned());
         Relay::spawn(command, data, arguments).await
     }
@@ -49,7 +49,7 @@ impl Relay {
     pub async fn start_after(before: &str, data: &Path, arguments: &[&str]) -> anyhow::Result<Relay> {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("{before}; exec \"$@\""), "sh"]);
-        shell.arg(binary("tidewell-server", "tidewell")?);
+        shell.arg(binary("tidewell")?);
         Relay::spawn(shell, data, arguments).await
     }
 
@@ -136,7 +136,7 @@ impl Relay {
 
 /// The path of a program of this workspace, built as the tests are. `TIDEWELL_BIN` names the relay that is
 /// to be tested instead.
-pub fn binary(package: &str, name: &str) -> anyhow::Result<PathBuf> {
+pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     if let (Some(path), "tidewell") = (std::env::var_os("TIDEWELL_BIN"), name) {
         return Ok(path.into());
     }
@@ -144,24 +144,26 @@ pub fn binary(package: &str, name: &str) -> anyhow::Result<PathBuf> {
     let test = std::env::current_exe()?;
     let folder = test.ancestors().skip(1).find(|folder| !folder.ends_with("deps"));
     let folder = folder.context("the test has no folder")?;
-    build(package, folder.ends_with("release"))?;
+    build(folder.ends_with("release"))?;
     Ok(folder.join(name))
 }
 
-/// Builds a package once: cargo does not know that a test needs another package's program.
-fn build(package: &str, is_release: bool) -> anyhow::Result<()> {
-    static BUILT: OnceLock<std::sync::Mutex<Vec<String>>> = OnceLock::new();
-    let mut built = BUILT.get_or_init(Default::default).lock().unwrap();
-    if built.iter().any(|built| built == package) {
+/// Builds all programs once: cargo does not know that a test needs another package's. Always the same packages, as `cargo
+/// xtask` does: with others cargo would choose other features, and compile what we depend on anew.
+fn build(is_release: bool) -> anyhow::Result<()> {
+    static IS_BUILT: Mutex<bool> = Mutex::new(false);
+    let mut is_built = IS_BUILT.lock().unwrap();
+    if *is_built {
         return Ok(());
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = std::process::Command::new(cargo);
-    command.args(["build", "--quiet", "--bins", "--package", package]);
+    command.args(["build", "--quiet", "--bins"]);
+    command.args(["--package", "tidewell-server", "--package", "tidewell-tests"]);
     command.args(is_release.then_some("--release")).current_dir(env!("CARGO_MANIFEST_DIR"));
     if !command.status()?.success() {
-        bail!("{package} does not build");
+        bail!("the programs do not build");
     }
-    built.push(package.to_owned());
+    *is_built = true;
     Ok(())
 }

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 const HOUR_S: i64 = 3600;
 
 fn token(arguments: &[&str], keys: &Path) -> String {
-    let mut command = Command::new(binary("tidewell-server", "tidewell").unwrap());
+    let mut command = Command::new(binary("tidewell").unwrap());
     let output = command.arg("token").args(arguments).arg("--keys").arg(keys).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()

@@ -162,7 +162,7 @@ async fn a_relay_that_was_restored_with_its_tools_gets_back_what_a_device_has_th
 
 /// Runs the relay's program to its end.
 async fn tidewell(arguments: &[&str]) {
-    let program = tidewell_tests::relay::binary("tidewell-server", "tidewell").unwrap();
+    let program = tidewell_tests::relay::binary("tidewell").unwrap();
     let output = tokio::process::Command::new(program).args(arguments).output().await.unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -109,11 +109,11 @@ impl Sickly {
     async fn start(&self) -> Relay {
         let surroundings = format!(
             "export TIDEWELL_MATERIALIZER='{}' TIDEWELL_UNLUCKY='{}' TIDEWELL_MENDED='{}'",
-            binary("tidewell-server", "tidewell").unwrap().display(),
+            binary("tidewell").unwrap().display(),
             self.path("unlucky").display(),
             self.path("mended").display()
         );
-        let program = binary("tidewell-tests", "sickly-materializer").unwrap();
+        let program = binary("sickly-materializer").unwrap();
         let arguments = ["--materializer", program.to_str().unwrap()];
         Relay::start_after(&surroundings, &self.path("data"), &arguments).await.unwrap()
     }
@@ -131,7 +131,7 @@ async fn release(relay: &Relay, document: &str) -> bool {
 }
 
 async fn tidewell(arguments: &[&str], data: &Path) -> Output {
-    let mut command = Command::new(binary("tidewell-server", "tidewell").unwrap());
+    let mut command = Command::new(binary("tidewell").unwrap());
     command.args(arguments).arg("--data").arg(data).output().await.unwrap()
 }
 

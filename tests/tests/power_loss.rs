@@ -187,7 +187,7 @@ async fn lose_power(seed: u64, losses: u64, faults: Option<&Arc<AtomicU64>>) -> 
             let verified = record.verify(relay.address(), true).await;
             looked_for += verified.unwrap_or_else(|error| panic!("{at}: {error:.300}"));
             assert!(relay.terminate().await.unwrap().success(), "{at}");
-            let verify = Command::new(binary("tidewell-server", "tidewell").unwrap())
+            let verify = Command::new(binary("tidewell").unwrap())
                 .args(["verify", "--data"])
                 .arg(data.path())
                 .output();

@@ -427,7 +427,7 @@ async fn what_a_client_claims_to_know_is_not_kept_for_each_document_that_it_open
 
 /// Runs the relay's program; answers what it prints.
 async fn printed(arguments: &[&str]) -> String {
-    let program = binary("tidewell-server", "tidewell").unwrap();
+    let program = binary("tidewell").unwrap();
     let output = Command::new(program).args(arguments).output().await.unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()

@@ -82,6 +82,8 @@ export async function loadReplica(engine: Engine, replica: Replica): Promise<voi
 
 /** Another tab has told what it knows. */
 export function hearEdit(engine: Engine, replica: Replica, told: Told): void {
+  // Its number in the module may be another document's.
+  if (replica.ending.signal.aborted) return
   if (engine.recovery !== undefined) {
     // The disk may have been read already.
     engine.recovery.then(() => hearEdit(engine, replica, told))
