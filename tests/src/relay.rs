@@ -135,10 +135,13 @@ impl Relay {
 }
 
 /// The path of a program of this workspace, built as the tests are. `TIDEWELL_BIN` names the relay that is
-/// to be tested instead.
+/// to be tested instead, `TIDEWELL_BINS` the folder of programs that are built already.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     if let (Some(path), "tidewell") = (std::env::var_os("TIDEWELL_BIN"), name) {
         return Ok(path.into());
+    }
+    if let Some(folder) = std::env::var_os("TIDEWELL_BINS") {
+        return Ok(PathBuf::from(folder).join(name));
     }
     // target/<profile>/deps/<test>, or without deps for a program.
     let test = std::env::current_exe()?;

@@ -66,10 +66,11 @@ const HISTORIES: [&str; 2] =
 
 /// The faults of the world on the real binary, `times` as many as in a short run.
 pub(crate) fn faults(times: u64) -> Result<()> {
-    programs()?;
+    let programs = programs()?;
     // One after another: they print what they have measured.
     let tests =
-        cargo("test --locked --package tidewell-tests --no-fail-fast -- --nocapture --test-threads=1");
+        cargo("test --locked --package tidewell-tests --no-fail-fast -- --nocapture --test-threads=1")
+            .variable("TIDEWELL_BINS", programs);
     let tests = LARGE.iter().fold(tests.without_limit(), |tests, (name, value)| tests.variable(name, value));
     let amounts = AMOUNTS.iter().map(|(name, short)| (name, (short * times).to_string()));
     amounts.fold(tests, |tests, (name, amount)| tests.variable(name, amount)).run()?;
@@ -93,9 +94,9 @@ pub(crate) fn soak(times: u64) -> Result<()> {
     Ok(())
 }
 
-/// The relay and the programs of the tests; answers the folder that they are in.
+/// The relay and the programs of the tests, as the step `rust` builds them; answers the folder that they are in.
 fn programs() -> Result<PathBuf> {
-    cargo("build --package tidewell-server --package tidewell-tests --bins --locked").run()?;
+    cargo("test --no-run --quiet --locked").run()?;
     Ok(workspace::target("debug"))
 }
 

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use crate::command::{cargo, command};
 use crate::fuzz;
 use crate::step::Outcome;
-use crate::workspace::find_program;
+use crate::workspace::{self, find_program};
 
 /// The target of the browser's module.
 pub(crate) const WASM: &str = "wasm32-unknown-unknown";
@@ -64,7 +64,8 @@ pub(crate) fn test_core() -> Result<Outcome> {
 
 /// The tests of all crates.
 pub(crate) fn test() -> Result<Outcome> {
-    cargo("test --no-fail-fast --locked").run()?;
+    // Programs of packages that have such tests are built with them.
+    cargo("test --no-fail-fast --locked").variable("TIDEWELL_BINS", workspace::target("debug")).run()?;
     cargo("test --package tidewell-compact-module --locked").run()?;
     Ok(Outcome::Passed)
 }
