@@ -131,10 +131,8 @@ test('two tabs offline, killed and opened again at random, lose no edit that was
   assert.deepEqual(await words(again), last, 'the disk has what the tabs showed')
 })
 
-test('the rows of a tab that died are pushed by another one', async t => {
-  const relay = await startRelay(t, { data: await temporaryFolder(t) })
-  const pages = await startPages(t)
-  const [dying, other] = [await pages.page(), await pages.page()]
+/** What a tab without relay has typed is on the disk, and the other one has it. */
+async function leaveLastWords(dying, other, relay) {
   await openDevice(dying)
   await openDevice(other, { url: relay.url })
   await on(dying, async ({ doc }) => {
@@ -142,6 +140,13 @@ test('the rows of a tab that died are pushed by another one', async t => {
     await doc.saved('device')
   })
   await until(other, ({ doc }) => doc.text('notes').toString() === 'the last words')
+}
+
+test('the rows of a tab that died are pushed by another one', async t => {
+  const relay = await startRelay(t, { data: await temporaryFolder(t) })
+  const pages = await startPages(t)
+  const [dying, other] = [await pages.page(), await pages.page()]
+  await leaveLastWords(dying, other, relay)
   assert.equal(await on(other, ({ doc }) => doc.status.unsent.edits), 0, 'a living tab pushes its own')
   await dying.close()
   await other.waitForFunction(() => globalThis.devices.a.doc.status.link === 'live')
@@ -158,13 +163,7 @@ test('the rows of a tab that died are pushed also when they could not be read at
   const relay = await startRelay(t, { data: await temporaryFolder(t) })
   const pages = await startPages(t)
   const [dying, other] = [await pages.page(), await pages.page(failingReads)]
-  await openDevice(dying)
-  await openDevice(other, { url: relay.url })
-  await on(dying, async ({ doc }) => {
-    doc.text('notes').insert(0, 'the last words')
-    await doc.saved('device')
-  })
-  await until(other, ({ doc }) => doc.text('notes').toString() === 'the last words')
+  await leaveLastWords(dying, other, relay)
   await other.evaluate(() => {
     // The tab also begins to store what comes from the relay, and reads the document for that.
     globalThis.failingReads = 2

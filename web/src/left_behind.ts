@@ -18,21 +18,22 @@ export interface Background {
 /** Documents that are open at once for this; each may be as large as any. */
 const atOnce = 4
 
-/** Looks after which a document that the relay does not take yet makes room for another one. */
-const looksMax = 6
+/** Looks at which the relay did not take a document for a while, after which it makes room for another one. */
+const refusalsMax = 6
 
 /** One document that is being pushed. */
 interface Turn {
   readonly ending: AbortController
-  looks: number
+  /** Looks at which the relay did not take it. One that is on its way for long is no refusal. */
+  refusals: number
 }
 
 /** Answers what to call every few seconds while there is a relay: it looks for such edits if that is this tab's duty. */
 export function leftBehind(engine: Engine, background: Background, signal: AbortSignal): () => void {
   const pushing = new Map<string, Turn>()
   /** When each had its last turn, in turns. */
-  const turns = new Map<string, number>()
-  let turn = 0
+  const lastTurns = new Map<string, number>()
+  let turns = 0
   /** What the relay or this device refuses is not tried again before the client is opened anew. */
   const refused = new Set<string>()
   let isBusy = true
@@ -41,9 +42,11 @@ export function leftBehind(engine: Engine, background: Background, signal: Abort
     const left = await engine.device.outboxOpenings()
     // What was put aside or pushed by another tab may be followed by other edits.
     for (const name of refused) if (!left.has(name)) refused.delete(name)
-    for (const name of turns.keys()) if (!left.has(name)) turns.delete(name)
-    for (const turn of pushing.values()) turn.looks += 1
-    const inTurn = [...left].sort(([a], [b]) => (turns.get(a) ?? 0) - (turns.get(b) ?? 0))
+    for (const name of lastTurns.keys()) if (!left.has(name)) lastTurns.delete(name)
+    for (const [name, turn] of pushing) {
+      if (engine.replicas.get(name)?.coreStatus[0] === 'refused') turn.refusals += 1
+    }
+    const inTurn = [...left].sort(([a], [b]) => (lastTurns.get(a) ?? 0) - (lastTurns.get(b) ?? 0))
     for (const [name, openings] of inTurn) {
       for (const opening of openings) {
         if (pushing.has(name) || refused.has(name)) break
@@ -56,12 +59,11 @@ export function leftBehind(engine: Engine, background: Background, signal: Abort
           continue
         }
         if (pushing.size >= atOnce) {
-          const [first] = pushing.values()
-          if (first !== undefined && first.looks >= looksMax) first.ending.abort()
+          ;[...pushing.values()].find(turn => turn.refusals >= refusalsMax)?.ending.abort()
           return
         }
-        turn += 1
-        turns.set(name, turn)
+        turns += 1
+        lastTurns.set(name, turns)
         push(name)
           .catch((error: unknown) => {
             // Its turn is over; or the application has closed it, which had opened it meanwhile; or the disk fails. It is
@@ -80,7 +82,7 @@ export function leftBehind(engine: Engine, background: Background, signal: Abort
   async function push(name: string): Promise<void> {
     const ending = new AbortController()
     const end = () => ending.abort()
-    pushing.set(name, { ending, looks: 0 })
+    pushing.set(name, { ending, refusals: 0 })
     signal.addEventListener('abort', end)
     try {
       const doc = await background.open(name)

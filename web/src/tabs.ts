@@ -25,7 +25,7 @@ export type TabMessage =
 
 /** This tab among its siblings. */
 export interface Tabs {
-  /** Random. */
+  /** Random; what this tab stores of the relay's is named by it. */
   readonly id: string
   /** A number that no other living tab has, from 0 on. */
   readonly place: number

@@ -43,6 +43,18 @@ fn sent(replica: &mut Replica) -> Vec<ClientMessage> {
     replica.drain().into_iter().filter_map(send).collect()
 }
 
+/// The document is opened anew, by what is known of it.
+fn assert_opened_by_state_vector(replica: &mut Replica) {
+    let messages = sent(replica);
+    assert!(
+        matches!(
+            messages.as_slice(),
+            [ClientMessage::Close { .. }, ClientMessage::Open { position: Position::StateVector(_), .. }]
+        ),
+        "{messages:?}"
+    );
+}
+
 fn persisted(replica: &mut Replica) -> Vec<Persist> {
     let persist = |effect| match effect {
         ReplicaEffect::Persist(persist) => Some(persist),
@@ -317,14 +329,7 @@ fn rp12_a_commit_with_a_gap_leads_to_a_new_opening_by_state_vector() {
     let gap = crate::update::diff(&other.encode(), &known).unwrap().unwrap();
     replica.drain();
     replica.received(2, vec![gap]).unwrap();
-    let messages = sent(&mut replica);
-    assert!(
-        matches!(
-            messages.as_slice(),
-            [ClientMessage::Close { .. }, ClientMessage::Open { position: Position::StateVector(_), .. }]
-        ),
-        "{messages:?}"
-    );
+    assert_opened_by_state_vector(&mut replica);
     replica.received(2, Vec::new()).unwrap();
     assert_eq!(replica.cursor(), None, "what was on its way before the new opening counts for nothing");
     replica.opened(Access::Write, 1, 0, Resume::Continues);
@@ -455,14 +460,7 @@ fn rp18_what_can_be_taken_of_an_adopted_row_is_offered_and_the_row_stays() {
     replica.drain();
     replica.adopt(vec![AdoptedRow { update: row.update, edits: 1, made_ms: 1_000 }]);
     assert_eq!(text(&replica), "a");
-    let messages = sent(&mut replica);
-    assert!(
-        matches!(
-            messages.as_slice(),
-            [ClientMessage::Close { .. }, ClientMessage::Open { position: Position::StateVector(_), .. }]
-        ),
-        "{messages:?}"
-    );
+    assert_opened_by_state_vector(&mut replica);
     replica.opened(Access::Write, 1, 4, Resume::Continues);
     replica.received(4, Vec::new()).unwrap();
     let known = replica.admitted().state_vector();
