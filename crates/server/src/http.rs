@@ -6,6 +6,7 @@ mod echo;
 mod gate;
 mod refusal;
 mod ticket;
+mod upgrade;
 
 use crate::assets::Assets;
 use crate::authority::{Authority, Pass};
@@ -31,6 +32,7 @@ use tidewell_sync_core::code::Code;
 use tidewell_sync_core::document_name::DocumentName;
 use tidewell_sync_core::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX};
 use tidewell_sync_core::protocol::{Access, SUBPROTOCOL};
+use upgrade::Upgrade;
 
 /// All routes.
 pub(crate) fn router(relay: Arc<Relay>, assets: Option<Assets>) -> Router {
@@ -57,7 +59,7 @@ async fn sync(
     ClientAddress(address): ClientAddress,
     Extension(Arrived { standing, meter }): Extension<Arrived>,
     headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    Upgrade(upgrade): Upgrade,
 ) -> Response {
     tracing::debug!(%address, "a client connects");
     let upgrade = configured(upgrade, FRAME_BYTES_MAX).protocols([SUBPROTOCOL]);
@@ -121,7 +123,7 @@ async fn yjs_sync(
     ClientAddress(address): ClientAddress,
     Extension(Arrived { standing, meter }): Extension<Arrived>,
     headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    Upgrade(upgrade): Upgrade,
 ) -> Response {
     let document = named(document);
     tracing::debug!(%address, document, "a y-websocket client connects");

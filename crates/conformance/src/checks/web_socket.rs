@@ -46,6 +46,8 @@ fn bad_handshakes(target: &Target) -> Result<(), Failure> {
     let good = || target.upgrade("/v1/sync").header("Sec-WebSocket-Protocol", SUBPROTOCOL);
     let bad = [
         ("without a key", good().without("Sec-WebSocket-Key")),
+        ("with a key of 15 bytes", good().header("Sec-WebSocket-Key", "AQIDBAUGBwgJCgsMDQ4P")),
+        ("with a key that is no Base64", good().header("Sec-WebSocket-Key", "AQIDBAUGBwgJCgsMDQ4P**==")),
         ("without a version", good().without("Sec-WebSocket-Version")),
         ("of version 12", good().header("Sec-WebSocket-Version", "12")),
         ("without Upgrade", good().without("Upgrade")),

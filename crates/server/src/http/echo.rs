@@ -1,14 +1,15 @@
 //! `/ws-echo`: sends back what it is sent, on sockets that are set up as all others. For suites that test WebSockets.
 
+use super::upgrade::Upgrade;
 use crate::connection::configured;
 use crate::connection::socket::{close_after_violation, violation_of};
 use crate::limits::CLOSE_WITHIN;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{Message, WebSocket};
 use axum::response::Response;
 use tidewell_sync_core::limits::MESSAGE_BYTES_MAX;
 use tokio::time::timeout;
 
-pub(super) async fn echo(upgrade: WebSocketUpgrade) -> Response {
+pub(super) async fn echo(Upgrade(upgrade): Upgrade) -> Response {
     configured(upgrade, MESSAGE_BYTES_MAX).on_upgrade(serve)
 }
 

@@ -130,3 +130,31 @@ async fn lm8_behind_a_trusted_proxy_each_client_is_counted_by_itself() {
     Client::over(connect("203.0.113.2").await).await.settled().await;
     first.settled().await;
 }
+
+#[test]
+fn ws1_what_is_no_request_for_a_web_socket_is_told_what_is_wrong() {
+    let (_folder, data) = data();
+    let relay = Relay::start(&data);
+    let ask = |key: &str, version: &str| {
+        let mut stream = TcpStream::connect(&relay.address).unwrap();
+        let head =
+            "GET /v1/sync HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n";
+        write!(stream, "{head}Sec-WebSocket-Version: {version}\r\nSec-WebSocket-Key: {key}\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    for key in ["", "AQIDBAUGBwgJCgsMDQ4P", "AQIDBAUGBwgJCgsMDQ4PEA", "AQIDBAUGBwgJCgsMDQ4PEBE="] {
+        let answer = ask(key, "13");
+        assert!(answer.starts_with("HTTP/1.1 400"), "{key}: {answer}");
+        assert_eq!(body(&answer)["code"], "protocol_violation", "{key}: {answer}");
+    }
+    let answer = ask("AQIDBAUGBwgJCgsMDQ4PEA==", "14");
+    assert!(answer.starts_with("HTTP/1.1 426"), "{answer}");
+    assert!(answer.contains("sec-websocket-version: 13\r\n"), "{answer}");
+    assert_eq!(body(&answer)["code"], "unsupported_version", "{answer}");
+    let answer = relay.get("/v1/sync");
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert_eq!(body(&answer)["code"], "protocol_violation", "{answer}");
+    assert_eq!(relay.figure("tidewell_refusals_total{code=\"protocol_violation\"}"), 5.0);
+}
