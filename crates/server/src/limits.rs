@@ -284,12 +284,13 @@ pub(crate) const REFRESH_BURST: Duration = Duration::from_secs(10);
 /// A stock client's question for what it lacks counts as so many updates: a whole document may be read for it.
 pub(crate) const QUESTION_UPDATES: usize = 100;
 
-/// Longest time for which a connection that goes too fast is not read. Clients give a relay up that does not answer for
-/// 10 s.
-pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// What goes faster than it may is owed, and paid by not being read, for this long at most: a rate that is far too low by
+/// mistake shuts nobody out for good.
+pub(crate) const DEBT_MAX: Duration = Duration::from_secs(3600);
 
-/// … and one whose tenant writes too fast: both kinds of client take a relay for gone that has said nothing for 30 s.
-pub(crate) const TENANT_PAUSE_MAX: Duration = Duration::from_secs(20);
+/// A client that is not read hears so often that the relay is there: clients give one up that leaves a question
+/// unanswered for 10 s, and y-websocket's one that has said nothing for 30 s.
+pub(crate) const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 
 /// Size of a document (`--document-bytes-max`): its last snapshot and the rows after it. A larger one could not be
 /// compacted any more ([`MATERIALIZER_FRAME_BYTES_MAX`]), and everybody who opens it loads all of it.

@@ -4,7 +4,7 @@
 //! it later than now, and waits until then. What was taken is never taken back, so nothing is lost.
 
 use crate::client_address::network;
-use crate::limits::PAUSE_MAX;
+use crate::limits::DEBT_MAX;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::net::IpAddr;
@@ -16,7 +16,6 @@ use tokio::time::Instant;
 pub(crate) struct Rate {
     per_second: f64,
     burst: Duration,
-    pause_max: Duration,
 }
 
 /// What somebody has used of a rate. The rate itself is everybody's.
@@ -82,23 +81,17 @@ pub(crate) struct Rates {
 impl Rate {
     pub(crate) fn new(per_second: u64, burst: Duration) -> Self {
         // Above 2^53 a second it is no limit, and its last digits do not count.
-        Rate { per_second: per_second as f64, burst, pause_max: PAUSE_MAX }
-    }
-
-    /// The same with another longest pause.
-    pub(crate) fn pausing(self, pause_max: Duration) -> Self {
-        Rate { pause_max, ..self }
+        Rate { per_second: per_second as f64, burst }
     }
 }
 
 impl Bucket {
-    /// Takes tokens, whether they are there or not; never more than can be earned in the longest pause.
+    /// Takes tokens, whether they are there or not; what is owed beyond [`DEBT_MAX`] is forgiven.
     pub(crate) fn take(&mut self, rate: Rate, tokens: usize, now: Instant) {
         let cost = Duration::try_from_secs_f64(tokens as f64 / rate.per_second).unwrap_or(Duration::MAX);
         let full = now.checked_sub(rate.burst).unwrap_or(now);
-        let earned_at =
-            self.earned_at.map_or(full, |at| at.max(full)) + cost.min(rate.burst + rate.pause_max);
-        self.earned_at = Some(earned_at.min(now + rate.pause_max));
+        let earned_at = self.earned_at.map_or(full, |at| at.max(full)) + cost.min(rate.burst + DEBT_MAX);
+        self.earned_at = Some(earned_at.min(now + DEBT_MAX));
     }
 
     /// True when it is as if nothing had ever been taken.
@@ -135,11 +128,15 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_longer_than_the_longest_pause() {
-        let (rate, start, mut bucket) = (Rate::new(1, RATE), Instant::now(), Bucket::default());
-        bucket.take(rate, usize::MAX, start);
-        bucket.take(rate, 1_000, start);
-        assert_eq!(bucket.free_at(start), Some(start + PAUSE_MAX));
+    fn what_was_taken_too_early_is_owed_and_nobody_owes_more_than_the_most() {
+        let (rate, start, mut bucket) = (Rate::new(10, RATE), Instant::now(), Bucket::default());
+        bucket.take(rate, 20 + 600, start);
+        let later = start + Duration::from_secs(60);
+        assert!(bucket.free_at(later - Duration::from_millis(1)).is_some());
+        assert_eq!(bucket.free_at(later), None);
+        bucket.take(rate, usize::MAX, later);
+        bucket.take(rate, 1_000, later);
+        assert_eq!(bucket.free_at(later), Some(later + DEBT_MAX));
     }
 
     #[test]

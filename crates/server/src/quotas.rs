@@ -3,7 +3,7 @@
 //! A document's size is what its loading reads: the last snapshot and the rows after it. A tenant's is that of its
 //! documents together. Each room tells its tenant whenever its size changes.
 
-use crate::limits::{RATE_BURST, TENANT_PAUSE_MAX};
+use crate::limits::RATE_BURST;
 use crate::pace::{Bucket, Rate};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -57,7 +57,7 @@ impl Quotas {
         if tenant_bytes_max.is_none() && tenant_bytes_per_second.is_none() {
             return Ok(Quotas { document_bytes_max, tenants: None });
         }
-        let rate = tenant_bytes_per_second.map(|rate| Rate::new(rate, RATE_BURST).pausing(TENANT_PAUSE_MAX));
+        let rate = tenant_bytes_per_second.map(|rate| Rate::new(rate, RATE_BURST));
         let bytes_max = tenant_bytes_max.unwrap_or(u64::MAX);
         let tenants = Tenants { bytes_max, rate, entries: Mutex::default() };
         if tenant_bytes_max.is_some() {
@@ -79,9 +79,7 @@ impl Quotas {
         let Some(tenants) = &self.tenants else { return };
         let mut entries = tenants.entries.lock();
         entries.retain(|_, tenant| {
-            Arc::strong_count(tenant) > 1
-                || tenant.bytes.load(Ordering::Relaxed) > 0
-                || tenant.free_at(Instant::now()).is_some()
+            Arc::strong_count(tenant) > 1 || tenant.bytes.load(Ordering::Relaxed) > 0 || tenant.has_to_wait()
         });
     }
 }
@@ -107,7 +105,12 @@ impl Tenant {
         }
     }
 
-    /// Until when those who write for it are not to be read.
+    /// Nobody is to write for it now.
+    pub(crate) fn has_to_wait(&self) -> bool {
+        self.free_at(Instant::now()).is_some()
+    }
+
+    /// Until when nobody is to write for it.
     pub(crate) fn free_at(&self, now: Instant) -> Option<Instant> {
         self.rate?;
         self.bucket.lock().free_at(now)
@@ -136,11 +139,16 @@ impl Quota {
         (tenant.bytes.load(Ordering::Relaxed) >= tenant.bytes_max).then_some(Code::QuotaExceeded)
     }
 
-    /// Counts bytes that were pushed; answers the tenant if it has to wait now.
-    pub(crate) fn takes(&self, bytes: usize) -> Option<Arc<Tenant>> {
-        let tenant = self.tenant.as_ref()?;
-        tenant.takes(bytes);
-        tenant.free_at(Instant::now()).map(|_| tenant.clone())
+    /// Counts bytes that were pushed.
+    pub(crate) fn takes(&self, bytes: usize) {
+        if let Some(tenant) = &self.tenant {
+            tenant.takes(bytes);
+        }
+    }
+
+    /// Whose document it is; `None` where tenants may write as fast as they like.
+    pub(crate) fn paced_tenant(&self) -> Option<Arc<Tenant>> {
+        self.tenant.clone().filter(|tenant| tenant.rate.is_some())
     }
 }
 

@@ -23,6 +23,8 @@ use tidewell_sync_core::update::InvalidUpdate;
 /// One room, shared by its connections, the writer and the registry.
 pub(crate) struct RoomHandle {
     document: DocumentName,
+    /// `None` where tenants may write as fast as they like.
+    tenant: Option<Arc<Tenant>>,
     inner: Mutex<Inner>,
     /// The shared catch-up; whoever computes it holds the lock, so that it is computed once.
     pub(crate) catch_up: tokio::sync::Mutex<SharedCatchUp>,
@@ -113,9 +115,9 @@ impl RoomHandle {
             last_commit: now,
             empty_since: now,
         };
-        let document = inner.room.document().clone();
+        let (document, tenant) = (inner.room.document().clone(), inner.quota.paced_tenant());
         let (inner, catch_up) = (Mutex::new(inner), tokio::sync::Mutex::new(catch_up));
-        Arc::new(RoomHandle { document, inner, catch_up, writer })
+        Arc::new(RoomHandle { document, tenant, inner, catch_up, writer })
     }
 
     pub(crate) fn document(&self) -> &DocumentName {
@@ -164,16 +166,21 @@ impl RoomHandle {
         inner.mark(&[member]);
     }
 
-    /// Admits an update and has it committed. Answers its tenant if that has to wait now.
+    /// Its tenant, if nobody is to write for that now.
+    pub(crate) fn waiting_tenant(&self) -> Option<&Arc<Tenant>> {
+        self.tenant.as_ref().filter(|tenant| tenant.has_to_wait())
+    }
+
+    /// Admits an update and has it committed.
     pub(crate) fn push(
         self: &Arc<Self>,
         member: MemberId,
         kind: PushKind,
         number: Option<u64>,
         update: &Bytes,
-    ) -> Result<Option<Arc<Tenant>>, PushError> {
+    ) -> Result<(), PushError> {
         let mut inner = self.inner.lock();
-        let waits = inner.quota.takes(update.len());
+        inner.quota.takes(update.len());
         // Deletions are taken always: they make room. So is what is here already.
         if let Some(code) = inner.quota.is_over()
             && !inner.room.knows_structs_of(update)?
@@ -193,7 +200,7 @@ impl RoomHandle {
         if enqueue {
             self.writer.enqueue(self.clone());
         }
-        Ok(waits)
+        Ok(())
     }
 
     /// True when those who pushed are not to be read until the store has caught up.

@@ -3,7 +3,7 @@
 use crate::code::Code;
 use crate::lib0::{ReadError, Reader, write_buffer, write_uint};
 use crate::state_vector::StateVector;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 const SYNC: u64 = 0;
 const AWARENESS: u64 = 1;
@@ -35,14 +35,22 @@ pub enum YMessage {
 impl YMessage {
     /// Reads the messages of a frame.
     pub fn read_all(frame: &Bytes) -> Result<Vec<YMessage>, Code> {
-        YMessage::read_each(frame).collect()
+        let mut rest = frame.clone();
+        std::iter::from_fn(|| YMessage::take_first(&mut rest)).collect()
     }
 
-    /// Reads one message after the other, to be taken before the next is read: a message may be a single byte, and a
-    /// list of them take many times what came. After an error nothing more is to be read.
-    pub fn read_each(frame: &Bytes) -> impl Iterator<Item = Result<YMessage, Code>> {
-        let mut reader = Reader::new(frame);
-        std::iter::from_fn(move || (!reader.is_empty()).then(|| read(&mut reader, frame)))
+    /// Takes the first message from the front of `messages`; `None` when there are no more. Each is to be done with before
+    /// the next is taken: a message may be a single byte, and a list of them take many times what came. After an error
+    /// nothing more is to be taken.
+    pub fn take_first(messages: &mut Bytes) -> Option<Result<YMessage, Code>> {
+        if messages.is_empty() {
+            return None;
+        }
+        let mut reader = Reader::new(messages);
+        let message = read(&mut reader, messages);
+        let length = reader.position();
+        messages.advance(length);
+        Some(message)
     }
 
     /// The message as a frame.

@@ -1,6 +1,7 @@
 //! How fast one connection goes. One that goes too fast is not read for a while: TCP then slows its client, and nothing
-//! is lost.
+//! is lost. Meanwhile it hears that the relay is there.
 
+use crate::limits::KEEPALIVE_EVERY;
 use crate::metrics::{Limit, Metrics};
 use crate::pace::{Bucket, Rates};
 use crate::quotas::Tenant;
@@ -12,10 +13,12 @@ pub(super) struct Pace {
     updates: Bucket,
     bytes: Bucket,
     refreshes: Bucket,
-    /// The tenant of what it pushed last, while that has to wait.
+    /// The tenant that what it sent has to wait for.
     tenant: Option<Arc<Tenant>>,
     /// It waits, which was counted.
     is_waiting: bool,
+    /// It is not read, and hears from the relay then.
+    tells_at: Option<Instant>,
 }
 
 impl Pace {
@@ -31,14 +34,17 @@ impl Pace {
         self.refreshes.take(rates.refreshes, 1, Instant::now());
     }
 
-    /// What was pushed is of a tenant that has to wait.
+    /// What it sent waits for a tenant, or for none.
     pub(super) fn waits_for(&mut self, tenant: Option<Arc<Tenant>>) {
-        if tenant.is_some() {
-            self.tenant = tenant;
-        }
+        self.tenant = tenant;
     }
 
-    /// Until when the connection is not to be read.
+    /// What it sent waits for a tenant.
+    pub(super) fn is_for_tenant(&self) -> bool {
+        self.tenant.is_some()
+    }
+
+    /// Until when the connection is not to be read. For a tenant that may be now: what was sent is to be taken first.
     pub(super) fn waits_until(&mut self, metrics: &Metrics) -> Option<Instant> {
         let now = Instant::now();
         let buckets = [
@@ -48,10 +54,7 @@ impl Pace {
         ];
         let waits = buckets.into_iter().filter_map(|(limit, bucket)| Some((bucket.free_at(now)?, limit)));
         // Others write for it too: it is asked again each time.
-        let tenant_until = self.tenant.as_ref().and_then(|tenant| tenant.free_at(now));
-        if tenant_until.is_none() {
-            self.tenant = None;
-        }
+        let tenant_until = self.tenant.as_ref().map(|tenant| tenant.free_at(now).unwrap_or(now));
         let waits = waits.chain(tenant_until.map(|until| (until, Limit::TenantBytes)));
         let longest = waits.max_by_key(|(until, _)| *until);
         if let Some((_, limit)) = longest.filter(|_| !self.is_waiting) {
@@ -59,5 +62,25 @@ impl Pace {
         }
         self.is_waiting = longest.is_some();
         longest.map(|(until, _)| until)
+    }
+
+    /// When a client that is not read is to hear that the relay is there.
+    pub(super) fn tells_at(&mut self, is_read: bool) -> Option<Instant> {
+        if is_read {
+            self.tells_at = None;
+        } else if self.tells_at.is_none() {
+            self.tells_at = Some(Instant::now() + KEEPALIVE_EVERY);
+        }
+        self.tells_at
+    }
+
+    /// True when it is time for that, once each time.
+    pub(super) fn is_to_tell(&mut self) -> bool {
+        let now = Instant::now();
+        let is_time = self.tells_at.is_some_and(|at| at <= now);
+        if is_time {
+            self.tells_at = Some(now + KEEPALIVE_EVERY);
+        }
+        is_time
     }
 }

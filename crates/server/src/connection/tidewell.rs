@@ -8,6 +8,7 @@ use crate::catch_up::{CatchUp, catch_up};
 use crate::connections::Registered;
 use crate::limits::{HELLO_WITHIN, OUTGOING_BYTES_MAX, REPLIES_BYTES_MAX, SENT_FRAME_BYTES_MAX};
 use crate::meter::Meter;
+use crate::quotas::Tenant;
 use crate::relay::Relay;
 use crate::room_handle::{JoinError, RoomHandle};
 use crate::wake::Wake;
@@ -33,6 +34,8 @@ struct Connection {
     socket: Socket,
     channels: FxHashMap<u32, Channel>,
     reassembly: Reassembly,
+    /// Messages that came and were not taken: one of them is for a tenant that has to wait.
+    inbox: VecDeque<Bytes>,
     /// Messages that leave with the next batch.
     out: Vec<u8>,
     /// Members that are behind, and are read for when the catch-ups before them have left.
@@ -97,6 +100,7 @@ pub(crate) async fn serve(socket: WebSocket, meter: Meter, relay: Arc<Relay>, re
         socket,
         channels: FxHashMap::default(),
         reassembly: Reassembly::default(),
+        inbox: VecDeque::new(),
         out: Vec::new(),
         behind: VecDeque::new(),
         catch_ups: VecDeque::new(),
@@ -115,9 +119,13 @@ pub(crate) async fn serve(socket: WebSocket, meter: Meter, relay: Arc<Relay>, re
 impl Connection {
     async fn run(&mut self) -> End {
         loop {
+            if let Err(end) = self.take_inbox().await {
+                return end;
+            }
             self.registered.holds(self.held_bytes());
-            let look_at = self.pace.waits_until(&self.relay.metrics);
-            let may_read = look_at.is_none() && self.may_read();
+            let waits_until = self.pace.waits_until(&self.relay.metrics);
+            let may_read = waits_until.is_none() && self.may_read();
+            let look_at = waits_until.into_iter().chain(self.pace.tells_at(may_read)).min();
             let intent = Intent { may_read, has_more: self.has_more(), look_at };
             let event = self.socket.next(&self.wake, intent).await;
             if let Err(end) = self.look_at_pass() {
@@ -134,8 +142,12 @@ impl Connection {
                 Event::Free => {}
                 Event::End(end) => return end,
             }
+            let is_to_tell = self.pace.is_to_tell();
             if self.socket.is_flushed() {
                 self.collect().await;
+                if is_to_tell && self.out.is_empty() {
+                    RelayMessage::Pong { nonce: 0 }.write(&mut self.out);
+                }
                 self.write();
             }
         }
@@ -145,7 +157,8 @@ impl Connection {
     fn held_bytes(&self) -> usize {
         let parts: usize = self.catch_ups.iter().map(|catch_up| catch_up.bytes_left).sum();
         let halves = self.reassembly.bytes() + self.socket.half_bytes();
-        self.out.len() + halves + self.socket.waiting_bytes() + parts
+        let inbox: usize = self.inbox.iter().map(Bytes::len).sum();
+        inbox + self.out.len() + halves + self.socket.waiting_bytes() + parts
     }
 
     /// The token may have ended, or its key have been taken out.
@@ -178,14 +191,56 @@ impl Connection {
         self.pace.takes_bytes(&self.relay.rates, frame.len());
         match self.reassembly.take(frame)? {
             Some(messages) => {
-                for message in ClientMessage::read_each(&messages) {
-                    self.message(message?).await?;
+                if self.inbox.is_empty() {
+                    self.take(messages).await?;
+                } else {
+                    self.inbox.push_back(messages);
                 }
                 Ok(())
             }
             // Nobody has more than a frame kept before it is known who that is.
             None if self.pass.is_none() => Err(violation("a fragment came before Hello")),
             None => Ok(()),
+        }
+    }
+
+    /// Takes what has waited, in its order.
+    async fn take_inbox(&mut self) -> Result<(), End> {
+        self.pace.waits_for(None);
+        while let Some(messages) = self.inbox.pop_front() {
+            self.take(messages).await?;
+            if self.pace.is_for_tenant() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes messages up to a push for a tenant that has to wait.
+    async fn take(&mut self, mut messages: Bytes) -> Result<(), End> {
+        loop {
+            let before = messages.clone();
+            let Some(message) = ClientMessage::take_first(&mut messages) else { return Ok(()) };
+            let message = message?;
+            if let Some(tenant) = self.waiting_tenant(&message) {
+                self.pace.waits_for(Some(tenant));
+                self.inbox.push_front(before);
+                return Ok(());
+            }
+            self.message(message).await?;
+        }
+    }
+
+    /// The tenant that a message has to wait for.
+    fn waiting_tenant(&self, message: &ClientMessage) -> Option<Arc<Tenant>> {
+        let (ClientMessage::Push { channel, .. } | ClientMessage::Have { channel, .. }) = message else {
+            return None;
+        };
+        match self.channels.get(channel)? {
+            Channel::Open { room, access: Access::Write, is_refused: false, .. } => {
+                room.waiting_tenant().cloned()
+            }
+            _ => None,
         }
     }
 
@@ -368,8 +423,7 @@ impl Connection {
             return Ok(());
         }
         match room.push(*member, kind, Some(number), &unshared(update)) {
-            Ok(waits) => {
-                self.pace.waits_for(waits);
+            Ok(()) => {
                 self.relay.metrics.updates.increment(1);
                 self.has_pushed = true;
                 if room.is_full() && !self.full.iter().any(|full| Arc::ptr_eq(full, room)) {
@@ -530,6 +584,7 @@ impl Connection {
             End::Away { code: Code::ShuttingDown, .. } => self.collect().await,
             End::Away { .. } => {
                 self.reassembly = Reassembly::default();
+                self.inbox.clear();
                 self.catch_ups.clear();
             }
             _ => {}

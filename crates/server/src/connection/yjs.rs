@@ -16,6 +16,7 @@ use crate::tickets::Ticket;
 use crate::wake::Wake;
 use axum::extract::ws::WebSocket;
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use tidewell_sync_core::awareness;
 use tidewell_sync_core::code::Code;
@@ -28,6 +29,9 @@ use tokio::time::Instant;
 /// The only channel.
 const CHANNEL: u32 = 0;
 
+/// Presence of nobody: what a client that is not read hears, so that it does not give the relay up.
+const NOBODY: &[u8] = &[0];
+
 struct Connection {
     relay: Arc<Relay>,
     wake: Arc<Wake>,
@@ -38,6 +42,8 @@ struct Connection {
     pass: Pass,
     has_pushed: bool,
     pace: Pace,
+    /// Messages that came and were not taken: the room's tenant has to wait.
+    inbox: VecDeque<Bytes>,
     presence: Bucket,
     /// Others have not been told the newest presence.
     has_untold_presence: bool,
@@ -91,6 +97,7 @@ pub(crate) async fn serve(
         pass,
         has_pushed: false,
         pace: Pace::default(),
+        inbox: VecDeque::new(),
         presence: Bucket::default(),
         has_untold_presence: false,
         answers_at: None,
@@ -106,10 +113,15 @@ pub(crate) async fn serve(
 impl Connection {
     async fn run(&mut self) -> End {
         loop {
-            self.registered.holds(self.socket.half_bytes());
+            if let Err(end) = self.take_inbox() {
+                return end;
+            }
+            let inbox: usize = self.inbox.iter().map(Bytes::len).sum();
+            self.registered.holds(inbox + self.socket.half_bytes());
             let waits_until = self.pace.waits_until(&self.relay.metrics);
             let may_read = waits_until.is_none() && self.may_read();
-            let look_at = waits_until.into_iter().chain(self.tell_presence()).min();
+            let looks = [waits_until, self.tell_presence(), self.pace.tells_at(may_read)];
+            let look_at = looks.into_iter().flatten().min();
             let intent = Intent { may_read, has_more: false, look_at };
             let event = self.socket.next(&self.wake, intent).await;
             if let Err(end) = self.look_at_pass() {
@@ -123,6 +135,9 @@ impl Connection {
                 }
                 Event::Free => {}
                 Event::End(end) => return end,
+            }
+            if self.pace.is_to_tell() && self.socket.is_flushed() {
+                self.send(YMessage::Awareness(Bytes::from_static(NOBODY)));
             }
             if self.socket.is_flushed()
                 && !self.wake.take().is_empty()
@@ -178,7 +193,47 @@ impl Connection {
     fn frame(&mut self, frame: Frame) -> Result<(), End> {
         let Frame::Binary(frame) = frame else { return Err(Code::InvalidFrame.into()) };
         self.pace.takes_bytes(&self.relay.rates, frame.len());
-        YMessage::read_each(&frame).try_for_each(|message| self.message(message?))
+        if self.inbox.is_empty() {
+            self.take(frame)?;
+        } else {
+            self.inbox.push_back(frame);
+        }
+        Ok(())
+    }
+
+    /// Takes what has waited, in its order.
+    fn take_inbox(&mut self) -> Result<(), End> {
+        self.pace.waits_for(None);
+        while let Some(messages) = self.inbox.pop_front() {
+            self.take(messages)?;
+            if self.pace.is_for_tenant() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes messages up to a push for a tenant that has to wait.
+    fn take(&mut self, mut messages: Bytes) -> Result<(), End> {
+        loop {
+            let before = messages.clone();
+            let Some(message) = YMessage::take_first(&mut messages) else { return Ok(()) };
+            let message = message?;
+            let is_push = match &message {
+                // A reader answers too, and has nothing to say.
+                YMessage::SyncStep2(update) | YMessage::Update(update) => update != EMPTY,
+                _ => false,
+            };
+            if is_push
+                && self.access == Access::Write
+                && let Some(tenant) = self.room.waiting_tenant()
+            {
+                self.pace.waits_for(Some(tenant.clone()));
+                self.inbox.push_front(before);
+                return Ok(());
+            }
+            self.message(message)?;
+        }
     }
 
     fn message(&mut self, message: YMessage) -> Result<(), End> {
@@ -205,8 +260,7 @@ impl Connection {
             return if update == EMPTY { Ok(()) } else { Err(Code::Forbidden.into()) };
         }
         let pushed = self.room.push(self.member, kind, None, &unshared(update));
-        let waits = pushed.map_err(|error| End::Code(error.code(), error.to_string().into()))?;
-        self.pace.waits_for(waits);
+        pushed.map_err(|error| End::Code(error.code(), error.to_string().into()))?;
         self.relay.metrics.updates.increment(1);
         self.has_pushed = true;
         Ok(())

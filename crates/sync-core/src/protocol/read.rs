@@ -5,7 +5,7 @@ use crate::code::Code;
 use crate::document_name::DocumentName;
 use crate::lib0::{ReadError, Reader};
 use crate::state_vector::StateVector;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 /// Why a message cannot be read, as a code for the peer.
 type Read<T> = Result<T, Code>;
@@ -19,29 +19,35 @@ impl From<ReadError> for Code {
 impl ClientMessage {
     /// Reads all messages of a frame that holds no fragments.
     pub fn read_all(frame: &Bytes) -> Read<Vec<ClientMessage>> {
-        ClientMessage::read_each(frame).collect()
+        let mut rest = frame.clone();
+        std::iter::from_fn(|| ClientMessage::take_first(&mut rest)).collect()
     }
 
-    /// Reads one message after the other, to be taken before the next is read: a message may be as short as two bytes,
-    /// and a list of them take many times what came. After an error nothing more is to be read.
-    pub fn read_each(frame: &Bytes) -> impl Iterator<Item = Read<ClientMessage>> {
-        read_each(frame, read_client)
+    /// Takes the first message from the front of `messages`; `None` when there are no more. Each is to be done with before
+    /// the next is taken: a message may be as short as two bytes, and a list of them take many times what came. After an
+    /// error nothing more is to be taken.
+    pub fn take_first(messages: &mut Bytes) -> Option<Read<ClientMessage>> {
+        take_first(messages, read_client)
     }
 }
 
 impl RelayMessage {
     /// Reads all messages of a frame that holds no fragments.
     pub fn read_all(frame: &Bytes) -> Read<Vec<RelayMessage>> {
-        read_each(frame, read_relay).collect()
+        let mut rest = frame.clone();
+        std::iter::from_fn(|| take_first(&mut rest, read_relay)).collect()
     }
 }
 
-fn read_each<T>(
-    frame: &Bytes,
-    read: fn(&mut Reader<'_>, &Bytes) -> Read<T>,
-) -> impl Iterator<Item = Read<T>> {
-    let mut reader = Reader::new(frame);
-    std::iter::from_fn(move || (!reader.is_empty()).then(|| read(&mut reader, frame)))
+fn take_first<T>(messages: &mut Bytes, read: fn(&mut Reader<'_>, &Bytes) -> Read<T>) -> Option<Read<T>> {
+    if messages.is_empty() {
+        return None;
+    }
+    let mut reader = Reader::new(messages);
+    let message = read(&mut reader, messages);
+    let length = reader.position();
+    messages.advance(length);
+    Some(message)
 }
 
 fn read_client(reader: &mut Reader<'_>, frame: &Bytes) -> Read<ClientMessage> {
