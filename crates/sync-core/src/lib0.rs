@@ -3,6 +3,7 @@
 //! The reader accepts only the shortest form of each number (all known writers produce it), so that
 //! two readers cannot understand the same bytes differently.
 
+use bytes::{Buf, Bytes};
 use thiserror::Error;
 
 /// Why bytes cannot be read.
@@ -140,6 +141,18 @@ impl<'a> Reader<'a> {
     pub fn string(&mut self) -> Result<&'a str, ReadError> {
         std::str::from_utf8(self.buffer()?).map_err(|_| ReadError::Utf8)
     }
+}
+
+/// Reads what `bytes` begin with, and leaves what is behind it; `None` when there is nothing. `read` may share the bytes.
+pub(crate) fn take_first<T>(bytes: &mut Bytes, read: impl FnOnce(&mut Reader<'_>, &Bytes) -> T) -> Option<T> {
+    if bytes.is_empty() {
+        return None;
+    }
+    let mut reader = Reader::new(bytes);
+    let first = read(&mut reader, bytes);
+    let length = reader.position();
+    bytes.advance(length);
+    Some(first)
 }
 
 /// Appends `number` in its shortest form.

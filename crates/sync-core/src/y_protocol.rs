@@ -1,9 +1,9 @@
 //! The codec of the y-websocket protocol (y-protocols: sync and awareness), as stock clients speak it.
 
 use crate::code::Code;
-use crate::lib0::{ReadError, Reader, write_buffer, write_uint};
+use crate::lib0::{ReadError, Reader, take_first, write_buffer, write_uint};
 use crate::state_vector::StateVector;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 const SYNC: u64 = 0;
 const AWARENESS: u64 = 1;
@@ -43,14 +43,7 @@ impl YMessage {
     /// the next is taken: a message may be a single byte, and a list of them take many times what came. After an error
     /// nothing more is to be taken.
     pub fn take_first(messages: &mut Bytes) -> Option<Result<YMessage, Code>> {
-        if messages.is_empty() {
-            return None;
-        }
-        let mut reader = Reader::new(messages);
-        let message = read(&mut reader, messages);
-        let length = reader.position();
-        messages.advance(length);
-        Some(message)
+        take_first(messages, read)
     }
 
     /// The message as a frame.

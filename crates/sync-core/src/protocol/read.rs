@@ -3,9 +3,9 @@
 use super::{Access, ClientMessage, Cursor, Position, RelayMessage, Resume, tag};
 use crate::code::Code;
 use crate::document_name::DocumentName;
-use crate::lib0::{ReadError, Reader};
+use crate::lib0::{ReadError, Reader, take_first};
 use crate::state_vector::StateVector;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 /// Why a message cannot be read, as a code for the peer.
 type Read<T> = Result<T, Code>;
@@ -37,17 +37,6 @@ impl RelayMessage {
         let mut rest = frame.clone();
         std::iter::from_fn(|| take_first(&mut rest, read_relay)).collect()
     }
-}
-
-fn take_first<T>(messages: &mut Bytes, read: fn(&mut Reader<'_>, &Bytes) -> Read<T>) -> Option<Read<T>> {
-    if messages.is_empty() {
-        return None;
-    }
-    let mut reader = Reader::new(messages);
-    let message = read(&mut reader, messages);
-    let length = reader.position();
-    messages.advance(length);
-    Some(message)
 }
 
 fn read_client(reader: &mut Reader<'_>, frame: &Bytes) -> Read<ClientMessage> {
