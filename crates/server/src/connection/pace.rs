@@ -76,10 +76,9 @@ impl Pace {
 
     /// True when it is time for that, once each time.
     pub(super) fn is_to_tell(&mut self) -> bool {
-        let now = Instant::now();
-        let is_time = self.tells_at.is_some_and(|at| at <= now);
+        let is_time = self.tells_at.is_some_and(|at| at <= Instant::now());
         if is_time {
-            self.tells_at = Some(now + KEEPALIVE_EVERY);
+            self.tells_at = Some(Instant::now() + KEEPALIVE_EVERY);
         }
         is_time
     }
