@@ -271,3 +271,22 @@ async fn whatever_befalls_their_links_all_end_with_the_same_and_nothing_is_lost(
     let relay = Relay::start(data.path()).await.unwrap();
     assert_eq!(fetch(relay.address(), &name()).await.unwrap().text().unwrap(), expected);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cn4_an_edit_that_takes_longer_than_a_client_waits_for_an_answer_arrives_over_its_first_connection() {
+    let data = tempfile::tempdir().unwrap();
+    let relay = Relay::start(data.path()).await.unwrap();
+    let link = Proxy::start(Some(relay.address())).await.unwrap();
+    let options = Options::new(format!("ws://{}/v1/sync", link.address()), Store::Memory);
+    let client = Client::open(options).await.unwrap();
+    let document = client.document(NAME).await.unwrap();
+    document.insert_text("t", 0, "short ").await.unwrap();
+    timeout(PATIENCE, document.saved_relay()).await.unwrap().unwrap();
+    let mut connection = client.connection();
+    connection.mark_unchanged();
+    // 40 s; a client asks after 20 and gives up after 30.
+    link.apply(Fault::Bandwidth { bytes_per_second: Some(50_000) });
+    document.insert_text("t", 0, &"x".repeat(2_000_000)).await.unwrap();
+    timeout(PATIENCE, document.saved_relay()).await.expect("it arrives").unwrap();
+    assert!(!connection.has_changed().unwrap(), "{:?}", *connection.borrow());
+}

@@ -53,6 +53,11 @@ pub(crate) fn configured(upgrade: WebSocketUpgrade, frame_bytes_max: usize) -> W
 /// buffer alive for as long as somebody has not had the update.
 const COPY_BELOW: usize = 64 << 10;
 
+/// What is left of `whole` bytes of messages, to be kept: what was taken of them is not kept with it.
+fn rest_of(whole: usize, rest: Bytes) -> Bytes {
+    if rest.len() < whole { Bytes::copy_from_slice(&rest) } else { rest }
+}
+
 fn unshared(update: Bytes) -> Bytes {
     if update.len() < COPY_BELOW { Bytes::copy_from_slice(&update) } else { update }
 }

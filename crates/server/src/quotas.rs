@@ -139,7 +139,7 @@ impl Quota {
         (tenant.bytes.load(Ordering::Relaxed) >= tenant.bytes_max).then_some(Code::QuotaExceeded)
     }
 
-    /// Counts bytes that were pushed.
+    /// Counts bytes that were taken.
     pub(crate) fn takes(&self, bytes: usize) {
         if let Some(tenant) = &self.tenant {
             tenant.takes(bytes);

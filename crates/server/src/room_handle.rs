@@ -166,9 +166,12 @@ impl RoomHandle {
         inner.mark(&[member]);
     }
 
-    /// Its tenant, if nobody is to write for that now.
-    pub(crate) fn waiting_tenant(&self) -> Option<&Arc<Tenant>> {
-        self.tenant.as_ref().filter(|tenant| tenant.has_to_wait())
+    /// Its tenant, if an update has to wait for that. One that adds no content does not: what others know they say again
+    /// when they come back.
+    pub(crate) fn waiting_tenant(&self, update: &[u8]) -> Option<&Arc<Tenant>> {
+        let tenant = self.tenant.as_ref().filter(|tenant| tenant.has_to_wait())?;
+        let adds = matches!(self.inner.lock().room.knows_structs_of(update), Ok(false));
+        adds.then_some(tenant)
     }
 
     /// Admits an update and has it committed.
@@ -180,7 +183,6 @@ impl RoomHandle {
         update: &Bytes,
     ) -> Result<(), PushError> {
         let mut inner = self.inner.lock();
-        inner.quota.takes(update.len());
         // Deletions are taken always: they make room. So is what is here already.
         if let Some(code) = inner.quota.is_over()
             && !inner.room.knows_structs_of(update)?
@@ -188,6 +190,9 @@ impl RoomHandle {
             return Err(PushError::Full(code));
         }
         let pushed = inner.room.push(member, kind, number, update)?;
+        if pushed.to_store {
+            inner.quota.takes(update.len());
+        }
         inner.mark(&pushed.wake);
         let bytes = inner.room.uncommitted_bytes();
         if bytes > inner.counted_bytes {

@@ -1,7 +1,7 @@
 //! How fast one connection goes. One that goes too fast is not read for a while: TCP then slows its client, and nothing
 //! is lost. Meanwhile it hears that the relay is there.
 
-use crate::limits::KEEPALIVE_EVERY;
+use crate::limits::{KEEPALIVE_EVERY, TENANT_LOOK_EVERY};
 use crate::metrics::{Limit, Metrics};
 use crate::pace::{Bucket, Rates};
 use crate::quotas::Tenant;
@@ -17,7 +17,7 @@ pub(super) struct Pace {
     tenant: Option<Arc<Tenant>>,
     /// It waits, which was counted.
     is_waiting: bool,
-    /// It is not read, and hears from the relay then.
+    /// It is not read, or something long is on its way from it: it hears from the relay then.
     tells_at: Option<Instant>,
 }
 
@@ -44,7 +44,7 @@ impl Pace {
         self.tenant.is_some()
     }
 
-    /// Until when the connection is not to be read. For a tenant that may be now: what was sent is to be taken first.
+    /// Until when the connection is not to be read.
     pub(super) fn waits_until(&mut self, metrics: &Metrics) -> Option<Instant> {
         let now = Instant::now();
         let buckets = [
@@ -54,7 +54,10 @@ impl Pace {
         ];
         let waits = buckets.into_iter().filter_map(|(limit, bucket)| Some((bucket.free_at(now)?, limit)));
         // Others write for it too: it is asked again each time.
-        let tenant_until = self.tenant.as_ref().map(|tenant| tenant.free_at(now).unwrap_or(now));
+        let tenant_until = self.tenant.as_ref().map(|tenant| {
+            let look_again = now + TENANT_LOOK_EVERY;
+            tenant.free_at(now).map_or(look_again, |at| at.max(look_again))
+        });
         let waits = waits.chain(tenant_until.map(|until| (until, Limit::TenantBytes)));
         let longest = waits.max_by_key(|(until, _)| *until);
         if let Some((_, limit)) = longest.filter(|_| !self.is_waiting) {
@@ -64,14 +67,12 @@ impl Pace {
         longest.map(|(until, _)| until)
     }
 
-    /// When a client that is not read is to hear that the relay is there.
-    pub(super) fn tells_at(&mut self, is_read: bool) -> Option<Instant> {
-        if is_read {
-            self.tells_at = None;
-        } else if self.tells_at.is_none() {
-            self.tells_at = Some(Instant::now() + KEEPALIVE_EVERY);
-        }
-        self.tells_at
+    /// When a client that is not heard, because it is not read or what it sends is not whole yet, is to hear that the
+    /// relay is there: whatever it asks waits behind that. Moments in which it is heard make it no later.
+    pub(super) fn tells_at(&mut self, is_heard: bool) -> Option<Instant> {
+        let at = (!is_heard).then(|| self.tells_at.unwrap_or_else(|| Instant::now() + KEEPALIVE_EVERY));
+        self.tells_at = self.tells_at.or(at);
+        at
     }
 
     /// True when it is time for that, once each time.
@@ -81,5 +82,27 @@ impl Pace {
             self.tells_at = Some(Instant::now() + KEEPALIVE_EVERY);
         }
         is_time
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::advance;
+
+    #[tokio::test(start_paused = true)]
+    async fn cn4_a_client_that_is_heard_for_moments_is_told_as_often() {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        assert_eq!(pace.tells_at(true), None);
+        assert!(!pace.is_to_tell());
+        let mut told = 0;
+        while start.elapsed() < 4 * KEEPALIVE_EVERY {
+            pace.tells_at(false);
+            advance(KEEPALIVE_EVERY * 7 / 10).await;
+            told += u32::from(pace.is_to_tell());
+            assert!(!pace.is_to_tell());
+            assert_eq!(pace.tells_at(true), None);
+        }
+        assert!((2..=4).contains(&told), "{told}");
     }
 }

@@ -2,11 +2,13 @@
 
 use super::pace::Pace;
 use super::socket::{Event, Frame, Intent, Socket};
-use super::{End, unshared};
+use super::{End, rest_of, unshared};
 use crate::authority::Pass;
 use crate::catch_up::{CatchUp, catch_up};
 use crate::connections::Registered;
-use crate::limits::{HELLO_WITHIN, OUTGOING_BYTES_MAX, REPLIES_BYTES_MAX, SENT_FRAME_BYTES_MAX};
+use crate::limits::{
+    HALF_MESSAGE_STEP_BYTES, HELLO_WITHIN, OUTGOING_BYTES_MAX, REPLIES_BYTES_MAX, SENT_FRAME_BYTES_MAX,
+};
 use crate::meter::Meter;
 use crate::quotas::Tenant;
 use crate::relay::Relay;
@@ -125,7 +127,9 @@ impl Connection {
             self.registered.holds(self.held_bytes());
             let waits_until = self.pace.waits_until(&self.relay.metrics);
             let may_read = waits_until.is_none() && self.may_read();
-            let look_at = waits_until.into_iter().chain(self.pace.tells_at(may_read)).min();
+            let half_bytes = self.reassembly.bytes() + self.socket.half_bytes();
+            let is_heard = may_read && half_bytes < HALF_MESSAGE_STEP_BYTES;
+            let look_at = waits_until.into_iter().chain(self.pace.tells_at(is_heard)).min();
             let intent = Intent { may_read, has_more: self.has_more(), look_at };
             let event = self.socket.next(&self.wake, intent).await;
             if let Err(end) = self.look_at_pass() {
@@ -142,7 +146,7 @@ impl Connection {
                 Event::Free => {}
                 Event::End(end) => return end,
             }
-            let is_to_tell = self.pace.is_to_tell();
+            let is_to_tell = !is_heard && self.pace.is_to_tell();
             if self.socket.is_flushed() {
                 self.collect().await;
                 if is_to_tell && self.out.is_empty() {
@@ -218,13 +222,14 @@ impl Connection {
 
     /// Takes messages up to a push for a tenant that has to wait.
     async fn take(&mut self, mut messages: Bytes) -> Result<(), End> {
+        let whole = messages.len();
         loop {
             let before = messages.clone();
             let Some(message) = ClientMessage::take_first(&mut messages) else { return Ok(()) };
             let message = message?;
             if let Some(tenant) = self.waiting_tenant(&message) {
                 self.pace.waits_for(Some(tenant));
-                self.inbox.push_front(before);
+                self.inbox.push_front(rest_of(whole, before));
                 return Ok(());
             }
             self.message(message).await?;
@@ -233,12 +238,14 @@ impl Connection {
 
     /// The tenant that a message has to wait for.
     fn waiting_tenant(&self, message: &ClientMessage) -> Option<Arc<Tenant>> {
-        let (ClientMessage::Push { channel, .. } | ClientMessage::Have { channel, .. }) = message else {
+        let (ClientMessage::Push { channel, update, .. } | ClientMessage::Have { channel, update, .. }) =
+            message
+        else {
             return None;
         };
         match self.channels.get(channel)? {
             Channel::Open { room, access: Access::Write, is_refused: false, .. } => {
-                room.waiting_tenant().cloned()
+                room.waiting_tenant(update).cloned()
             }
             _ => None,
         }

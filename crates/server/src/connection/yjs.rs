@@ -2,11 +2,11 @@
 
 use super::pace::Pace;
 use super::socket::{Event, Frame, Intent, Socket};
-use super::{End, unshared};
+use super::{End, rest_of, unshared};
 use crate::authority::Pass;
 use crate::catch_up::catch_up;
 use crate::connections::Registered;
-use crate::limits::QUESTION_UPDATES;
+use crate::limits::{HALF_MESSAGE_STEP_BYTES, QUESTION_UPDATES};
 use crate::meter::Meter;
 use crate::metrics::Limit;
 use crate::pace::Bucket;
@@ -29,7 +29,7 @@ use tokio::time::Instant;
 /// The only channel.
 const CHANNEL: u32 = 0;
 
-/// Presence of nobody: what a client that is not read hears, so that it does not give the relay up.
+/// Presence of nobody: what a client that is not heard now hears, so that it does not give the relay up.
 const NOBODY: &[u8] = &[0];
 
 struct Connection {
@@ -120,7 +120,8 @@ impl Connection {
             self.registered.holds(inbox + self.socket.half_bytes());
             let waits_until = self.pace.waits_until(&self.relay.metrics);
             let may_read = waits_until.is_none() && self.may_read();
-            let looks = [waits_until, self.tell_presence(), self.pace.tells_at(may_read)];
+            let is_heard = may_read && self.socket.half_bytes() < HALF_MESSAGE_STEP_BYTES;
+            let looks = [waits_until, self.tell_presence(), self.pace.tells_at(is_heard)];
             let look_at = looks.into_iter().flatten().min();
             let intent = Intent { may_read, has_more: false, look_at };
             let event = self.socket.next(&self.wake, intent).await;
@@ -136,7 +137,7 @@ impl Connection {
                 Event::Free => {}
                 Event::End(end) => return end,
             }
-            if self.pace.is_to_tell() && self.socket.is_flushed() {
+            if !is_heard && self.pace.is_to_tell() && self.socket.is_flushed() {
                 self.send(YMessage::Awareness(Bytes::from_static(NOBODY)));
             }
             if self.socket.is_flushed()
@@ -215,21 +216,17 @@ impl Connection {
 
     /// Takes messages up to a push for a tenant that has to wait.
     fn take(&mut self, mut messages: Bytes) -> Result<(), End> {
+        let whole = messages.len();
         loop {
             let before = messages.clone();
             let Some(message) = YMessage::take_first(&mut messages) else { return Ok(()) };
             let message = message?;
-            let is_push = match &message {
-                // A reader answers too, and has nothing to say.
-                YMessage::SyncStep2(update) | YMessage::Update(update) => update != EMPTY,
-                _ => false,
-            };
-            if is_push
+            if let YMessage::SyncStep2(update) | YMessage::Update(update) = &message
                 && self.access == Access::Write
-                && let Some(tenant) = self.room.waiting_tenant()
+                && let Some(tenant) = self.room.waiting_tenant(update)
             {
                 self.pace.waits_for(Some(tenant.clone()));
-                self.inbox.push_front(before);
+                self.inbox.push_front(rest_of(whole, before));
                 return Ok(());
             }
             self.message(message)?;

@@ -10,6 +10,8 @@ use tidewell_sync_core::awareness::Entry;
 use tidewell_sync_core::code::Code;
 use tidewell_sync_core::protocol::{ClientMessage, RelayMessage};
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 fn half() -> String {
     "x".repeat(40 << 10)
@@ -124,7 +126,7 @@ fn waits(relay: &Relay) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lm2_what_a_tenant_owes_new_connections_wait_for_too_and_hear_that_the_relay_is_there() {
+async fn lm2_cn4_what_a_tenant_owes_new_connections_wait_for_too_and_hear_that_the_relay_is_there() {
     let (_folder, data) = data();
     let relay = Relay::start_with(&data, &["--tenant-bytes-per-second", "4K"]);
     let mut stock = Stock::connect(&relay, "/yjs/a/2", 2).await;
@@ -133,9 +135,10 @@ async fn lm2_what_a_tenant_owes_new_connections_wait_for_too_and_hear_that_the_r
     let mut first = Client::connect(&relay).await;
     first.open(1, "a/1").await;
     // 88 KiB, of which 40 are free, are paid after 12 s.
-    let began = Instant::now();
-    first.push(1, 1, Author::new(1).types(&"x".repeat(88 << 10))).await;
-    first.acknowledged(1).await;
+    let (began, deleted) = (Instant::now(), Author::new(1));
+    first.push(1, 1, deleted.types(&"x".repeat(88 << 10))).await;
+    first.push(1, 2, deleted.deletes_all()).await;
+    first.acknowledged(2).await;
     drop(first);
     let mut second = Client::connect(&relay).await;
     second.open(1, "a/3").await;
@@ -146,6 +149,11 @@ async fn lm2_what_a_tenant_owes_new_connections_wait_for_too_and_hear_that_the_r
     }
     ClientMessage::Ping { nonce: 7 }.write(&mut frame);
     second.socket.send(Message::Binary(frame.into())).await.unwrap();
+    // Who adds nothing does not wait, though it says all that was deleted; nor is that owed.
+    let mut back = Stock::with(&relay, "/yjs/a/1", deleted).await;
+    back.until(|stock| stock.synced).await;
+    back.announces(7, 1, "{}").await;
+    back.until(|stock| stock.awareness.iter().any(|entry| entry.client == 7)).await;
     stock.types("x").await;
     stock.until(|stock| stock.awareness.is_empty()).await;
     assert_eq!(second.next().await, RelayMessage::Pong { nonce: 0 });
@@ -157,4 +165,20 @@ async fn lm2_what_a_tenant_owes_new_connections_wait_for_too_and_hear_that_the_r
     reader.until(|stock| stock.doc.text() == "x").await;
     let mut reader = Stock::connect(&relay, "/yjs/a/3", 5).await;
     reader.until(|stock| stock.doc.text() == "one two").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cn4_a_client_whose_message_is_long_on_its_way_hears_that_the_relay_is_there_and_others_do_not() {
+    let (_folder, data) = data();
+    let relay = Relay::start(&data);
+    let part = || Frame::message(vec![0; 100 << 10], OpCode::Data(Data::Binary), false);
+    let (mut client, mut idle) = (Client::connect(&relay).await, Client::connect(&relay).await);
+    client.socket.send(Message::Frame(part())).await.unwrap();
+    let mut stock = Stock::connect(&relay, "/yjs/a/1", 1).await;
+    stock.until(|stock| stock.synced).await;
+    stock.awareness = vec![Entry { client: 9, clock: 9, state: "{}".into() }];
+    stock.socket.send(Message::Frame(part())).await.unwrap();
+    assert_eq!(client.next().await, RelayMessage::Pong { nonce: 0 });
+    stock.until(|stock| stock.awareness.is_empty()).await;
+    assert_eq!(idle.settled().await, []);
 }
