@@ -291,8 +291,8 @@ pub(crate) const DEBT_MAX: Duration = Duration::from_secs(3600);
 /// Those who wait for their tenant look no sooner than this: many wait for one, and what is earned meanwhile is not lost.
 pub(crate) const TENANT_LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// A client that is not read, or whose message is long on its way, hears so often that the relay is there: clients give one up that leaves a question
-/// unanswered for 10 s, and y-websocket's one that has said nothing for 30 s.
+/// A client that is not read, or whose message is long on its way, hears so often that the relay is there: clients give one
+/// up that leaves a question unanswered for 10 s, and y-websocket's one that has said nothing for 30 s.
 pub(crate) const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 
 /// Size of a document (`--document-bytes-max`): its last snapshot and the rows after it. A larger one could not be
