@@ -49,6 +49,13 @@ struct Waiting {
     update: Option<Bytes>,
 }
 
+impl Waiting {
+    /// With the entry itself: thousands of pushes that add nothing may wait for a disk.
+    fn bytes(&self) -> usize {
+        size_of::<Waiting>() + self.update.as_ref().map_or(0, Bytes::len)
+    }
+}
+
 /// A batch in the store's hands, or on its way back to them.
 #[derive(Debug)]
 struct Taken {
@@ -56,6 +63,12 @@ struct Taken {
     is_out: bool,
     acks: Vec<(MemberId, u64)>,
     author: Option<MemberId>,
+}
+
+impl Taken {
+    fn bytes(&self) -> usize {
+        self.batch.update().len() + size_of_val(self.acks.as_slice())
+    }
 }
 
 /// A commit that members may not have yet.
@@ -136,9 +149,9 @@ impl Room {
         self.members.is_empty() && self.waiting.is_empty() && self.taken.is_none()
     }
 
-    /// Bytes admitted and not yet committed.
+    /// Bytes of what was admitted and is not committed yet, with what waits for its commit.
     pub fn uncommitted_bytes(&self) -> usize {
-        self.waiting_bytes + self.taken.as_ref().map_or(0, |taken| taken.batch.update().len())
+        self.waiting_bytes + self.taken.as_ref().map_or(0, Taken::bytes)
     }
 
     /// True when members should not be read until the store has caught up.
@@ -231,20 +244,31 @@ impl Room {
         let last = admission.pieces.len().saturating_sub(1);
         for (index, piece) in admission.pieces.into_iter().enumerate() {
             let number = if index == last { number } else { None };
-            self.waiting_bytes += piece.len();
-            self.waiting.push_back(Waiting { author: id, number, update: Some(piece) });
+            self.wait(Waiting { author: id, number, update: Some(piece) });
         }
         if let (false, Some(number)) = (pushed.to_store, number) {
             if self.waiting.is_empty() && self.taken.is_none() {
                 self.acknowledge(id, number);
             } else {
-                self.waiting.push_back(Waiting { author: id, number: Some(number), update: None });
+                self.wait(Waiting { author: id, number: Some(number), update: None });
             }
         }
         if self.members.get(&id).is_some_and(|member| member.has_something_to_say()) {
             pushed.wake.push(id);
         }
         Ok(pushed)
+    }
+
+    fn wait(&mut self, waiting: Waiting) {
+        // An acknowledgement stands for all pushes before it.
+        if let (None, Some(last)) = (&waiting.update, self.waiting.back_mut())
+            && (last.author, &last.update) == (waiting.author, &None)
+        {
+            last.number = waiting.number;
+            return;
+        }
+        self.waiting_bytes += waiting.bytes();
+        self.waiting.push_back(waiting);
     }
 
     /// Members whose answer had a hole are asked again once something it waited for is there.
@@ -274,12 +298,12 @@ impl Room {
         let (count, update) = self.next_update()?;
         let (mut author, mut acks, mut updates) = (None, Vec::new(), 0);
         for next in self.waiting.drain(..count) {
+            self.waiting_bytes -= next.bytes();
             acks.extend(next.number.map(|number| (next.author, number)));
-            if let Some(update) = next.update {
+            if next.update.is_some() {
                 let is_same = updates == 0 || author == Some(next.author);
                 author = is_same.then_some(next.author);
                 updates += 1;
-                self.waiting_bytes -= update.len();
             }
         }
         let through = self.sequence() + updates;
@@ -336,9 +360,9 @@ impl Room {
             self.ring_after = oldest.through;
         }
         taken.acks.into_iter().for_each(|(author, number)| self.acknowledge(author, number));
-        while let Some(Waiting { update: None, .. }) = self.waiting.front() {
-            let Some(Waiting { author, number, .. }) = self.waiting.pop_front() else { break };
-            number.into_iter().for_each(|number| self.acknowledge(author, number));
+        while let Some(waiting) = self.waiting.pop_front_if(|waiting| waiting.update.is_none()) {
+            self.waiting_bytes -= waiting.bytes();
+            waiting.number.into_iter().for_each(|number| self.acknowledge(waiting.author, number));
         }
         self.forget_ring_if_all_have_it();
     }

@@ -46,6 +46,15 @@ impl YMessage {
         take_first(messages, read)
     }
 
+    /// Bytes of the update, presence or reason that it holds.
+    pub fn bytes(&self) -> usize {
+        match self {
+            YMessage::SyncStep2(bytes) | YMessage::Update(bytes) | YMessage::Awareness(bytes) => bytes.len(),
+            YMessage::Auth(reason) => reason.len(),
+            YMessage::SyncStep1(_) | YMessage::QueryAwareness => 0,
+        }
+    }
+
     /// The message as a frame.
     pub fn to_frame(&self) -> Bytes {
         let mut out = Vec::new();

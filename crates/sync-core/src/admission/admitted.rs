@@ -173,17 +173,18 @@ impl Admitted {
     }
 
     fn knows_structs(&self, update: &[u8], scan: &Scan<'_>) -> Result<bool, InvalidUpdate> {
-        let mut known = true;
         for section in &scan.sections {
             let mut reader = Reader::at(update, section.start);
             let mut end = section.clock;
             for _ in 0..section.count {
                 let read = read_struct(&mut reader, end)?;
                 end = read.end();
-                known &= matches!(read.kind, StructKind::Skip) || end <= self.clock(section.client);
+                if !matches!(read.kind, StructKind::Skip) && end > self.clock(section.client) {
+                    return Ok(false);
+                }
             }
         }
-        Ok(known)
+        Ok(true)
     }
 
     pub(super) fn place(&self, id: Id) -> Place {

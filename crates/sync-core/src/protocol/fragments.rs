@@ -45,9 +45,14 @@ impl SharedMessage {
         SharedMessage { head, body, at: 0 }
     }
 
+    /// What is kept for it: all of it until its last frame.
+    pub fn bytes(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+
     /// The next frame, of at most `frame_bytes_max` (at least 16), until there is none.
     pub fn next_frame(&mut self, frame_bytes_max: usize) -> Option<Bytes> {
-        let bytes = self.head.len() + self.body.len();
+        let bytes = self.bytes();
         let is_whole = self.at == 0 && bytes <= frame_bytes_max;
         let part_bytes = if is_whole { bytes } else { frame_bytes_max.max(16) - HEAD_BYTES };
         let end = bytes.min(self.at + part_bytes);

@@ -96,6 +96,29 @@ fn rm2_a_push_that_adds_nothing_is_acknowledged_after_the_commit_of_the_original
 }
 
 #[test]
+fn pushes_that_add_nothing_count_while_they_wait_for_a_disk() {
+    let (mut room, author) = (room(), Author::new(1));
+    let (first, second) = (newcomer(&mut room), newcomer(&mut room));
+    let update = author.types("a");
+    push(&mut room, first, 1, &update);
+    let batch = room.take_batch().unwrap();
+    let before = room.uncommitted_bytes();
+    (2..1_000).for_each(|number| drop(push(&mut room, first, number, &update)));
+    let one = room.uncommitted_bytes() - before;
+    assert!(one > 0 && one < 200, "those of one author are one: {one} bytes");
+    for number in 1_000..1_100 {
+        push(&mut room, second, number, &update);
+        push(&mut room, first, number, &update);
+    }
+    assert_eq!(room.uncommitted_bytes(), before + 201 * one);
+    room.committed(batch.committed());
+    assert_eq!(room.uncommitted_bytes(), 0);
+    for member in [first, second] {
+        assert_eq!(room.collect(member).ack.map(Acknowledgement::number), Some(1_099));
+    }
+}
+
+#[test]
 fn rm3_a_failed_batch_stays_first_in_line() {
     let (mut room, author) = (room(), Author::new(1));
     let writer = newcomer(&mut room);
