@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_belongs_to_the_connection_that_first_named_it_for_as_long_as_it_is_here() {
+    fn aw3_an_id_belongs_to_the_connection_that_first_named_it_for_as_long_as_it_is_here() {
         let (first, second) = members();
         let mut awareness = Awareness::default();
         assert!(awareness.take(first, says(7, 1, "{}")));

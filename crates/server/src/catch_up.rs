@@ -21,6 +21,17 @@ pub(crate) struct CatchUp {
     pub(crate) through: u64,
     /// To be applied in this order.
     pub(crate) parts: Arc<[Bytes]>,
+    /// Who keeps them.
+    pub(crate) owner: Owner,
+}
+
+/// Whose memory bytes are on their way to a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// All who are told the same share them.
+    Everybody,
+    /// They were read or made for this member alone.
+    Member,
 }
 
 /// Why nobody can be brought up to date now. Nothing was changed.
@@ -54,7 +65,8 @@ impl CatchUp {
         if parts.iter().map(Bytes::len).sum::<usize>() > CATCH_UP_WHOLE_BYTES {
             parts = pieces;
         }
-        Ok((admitted, CatchUp { through: stored.sequence, parts: parts.into() }))
+        let (through, parts) = (stored.sequence, parts.into());
+        Ok((admitted, CatchUp { through, parts, owner: Owner::Everybody }))
     }
 }
 
@@ -68,19 +80,19 @@ pub(crate) async fn catch_up(
         Behind::After(sequence) => match after(room, readers, sequence).await? {
             Since::Rows { through, updates } => {
                 let parts = blocking(move || Ok(merged(&updates)?.into())).await?;
-                Ok(CatchUp { through, parts })
+                Ok(CatchUp { through, parts, owner: Owner::Member })
             }
             Since::Pruned => whole(room, readers, sequence + 1).await,
         },
         Behind::StateVector(_) if room.sequence() == 0 => {
-            Ok(CatchUp { through: 0, parts: Vec::new().into() })
+            Ok(CatchUp { through: 0, parts: Vec::new().into(), owner: Owner::Everybody })
         }
         Behind::StateVector(vector) if vector.is_empty() => whole(room, readers, 0).await,
         Behind::StateVector(vector) => {
             let whole = whole(room, readers, 0).await?;
-            let through = whole.through;
-            let parts = blocking(move || beyond(&whole, &vector)).await?;
-            Ok(CatchUp { through, parts })
+            // So that not all who come back at once have a document each in memory.
+            let _turn = readers.turn().await?;
+            blocking(move || beyond(&whole, &vector)).await
         }
     }
 }
@@ -139,9 +151,17 @@ fn merge_some(rows: &[Bytes]) -> Result<Bytes, MergeError> {
 }
 
 /// What of it lies beyond a state vector.
-fn beyond(whole: &CatchUp, vector: &StateVector) -> Result<Arc<[Bytes]>, CatchUpError> {
-    let parts: Result<Vec<_>, _> = whole.parts.iter().map(|part| diff(part, vector)).collect();
-    Ok(parts?.into_iter().flatten().collect())
+fn beyond(whole: &CatchUp, vector: &StateVector) -> Result<CatchUp, CatchUpError> {
+    let (mut parts, mut owner) = (Vec::new(), Owner::Everybody);
+    for part in whole.parts.iter() {
+        let Some(beyond) = diff(part, vector)? else { continue };
+        // What is sent as it was is the same bytes.
+        if beyond.as_ptr() != part.as_ptr() {
+            owner = Owner::Member;
+        }
+        parts.push(beyond);
+    }
+    Ok(CatchUp { through: whole.through, parts: parts.into(), owner })
 }
 
 async fn blocking<T: Send + 'static>(

@@ -1,5 +1,7 @@
 //! One socket, one task.
 
+mod catch_ups;
+mod inbox;
 mod pace;
 pub(crate) mod socket;
 pub(crate) mod tidewell;
@@ -52,11 +54,6 @@ pub(crate) fn configured(upgrade: WebSocketUpgrade, frame_bytes_max: usize) -> W
 /// Updates below this size are copied out of what was read with them: a slice would keep the whole read
 /// buffer alive for as long as somebody has not had the update.
 const COPY_BELOW: usize = 64 << 10;
-
-/// What is left of `whole` bytes of messages, to be kept: what was taken of them is not kept with it.
-fn rest_of(whole: usize, rest: Bytes) -> Bytes {
-    if rest.len() < whole { Bytes::copy_from_slice(&rest) } else { rest }
-}
 
 fn unshared(update: Bytes) -> Bytes {
     if update.len() < COPY_BELOW { Bytes::copy_from_slice(&update) } else { update }

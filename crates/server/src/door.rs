@@ -7,7 +7,7 @@ use crate::limits::{
     REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_WITHIN, REQUESTS_FOR,
 };
 use crate::meter::{Meter, Metered};
-use crate::metrics::Limit;
+use crate::metrics::{Limit, Metrics};
 use crate::places::Standing;
 use crate::relay::Relay;
 use axum::Router;
@@ -133,7 +133,12 @@ impl Arrivals for Door {
 }
 
 /// Serves HTTP until `stop`. Then nobody is taken in any more, and each connection ends with the request that it is in.
-pub(crate) async fn serve(mut arrivals: impl Arrivals, app: Router, stop: Arc<Notify>) {
+pub(crate) async fn serve(
+    mut arrivals: impl Arrivals,
+    app: Router,
+    metrics: Arc<Metrics>,
+    stop: Arc<Notify>,
+) {
     let mut http = Builder::new();
     http.timer(TokioTimer::new());
     http.header_read_timeout(REQUEST_HEAD_WITHIN).max_buf_size(REQUEST_HEAD_BYTES_MAX);
@@ -148,18 +153,29 @@ pub(crate) async fn serve(mut arrivals: impl Arrivals, app: Router, stop: Arc<No
         let arrived = Arrived { standing: visitor.standing, meter };
         let service = service_fn(move |request| answer(&app, visitor.address, &arrived, request));
         let connection = http.serve_connection(TokioIo::new(io), service).with_upgrades();
-        let mut stopped = stopped.clone();
+        let (mut stopped, metrics) = (stopped.clone(), metrics.clone());
         tokio::spawn(async move {
             let mut connection = pin!(connection);
             tokio::select! {
-                // How it ends is its client's affair.
-                _ = connection.as_mut() => return,
+                ended = connection.as_mut() => return has_ended(&metrics, ended),
                 _ = stopped.changed() => {}
                 () = sleep(REQUESTS_FOR) => {}
             }
             connection.as_mut().graceful_shutdown();
-            let _ = timeout(LAST_ANSWER_WITHIN, connection).await;
+            match timeout(LAST_ANSWER_WITHIN, connection).await {
+                Ok(ended) => has_ended(&metrics, ended),
+                Err(_) => metrics.hit(Limit::LastAnswerWithin),
+            }
         });
+    }
+}
+
+/// Counts a connection that met a limit. How else it ends is its client's affair.
+fn has_ended(metrics: &Metrics, ended: hyper::Result<()>) {
+    match ended {
+        Err(error) if error.is_timeout() => metrics.hit(Limit::RequestHeadWithin),
+        Err(error) if error.is_parse_too_large() => metrics.hit(Limit::RequestHeadBytes),
+        _ => {}
     }
 }
 
@@ -186,7 +202,16 @@ fn answer(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::router;
+    use crate::limits::{CLOSE_WITHIN, HELLO_WITHIN, PING_AFTER, SILENCE_MAX};
+    use crate::options::{Command, CommandLine};
+    use crate::serve::Prepared;
     use axum::routing::get;
+    use clap::Parser;
+    use std::time::Duration;
+    use tidewell_conformance::web_socket::{Frame, opcode};
+    use tidewell_sync_core::code::Code;
+    use tidewell_sync_core::protocol::{ClientMessage, RelayMessage, SUBPROTOCOL, VERSION};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::time::Instant;
 
@@ -204,27 +229,42 @@ mod tests {
         }
     }
 
-    /// A client of a relay whose only answer is a long one.
-    fn client() -> DuplexStream {
+    /// A client of an application.
+    fn client_of(app: Router, metrics: Arc<Metrics>) -> DuplexStream {
         let (ours, theirs) = duplex(64 << 10);
-        let app = Router::new().route("/", get(async || "x".repeat(1 << 20)));
-        tokio::spawn(serve(One(Some(theirs)), app, Arc::default()));
+        tokio::spawn(serve(One(Some(theirs)), app, metrics, Arc::default()));
         ours
+    }
+
+    fn metrics() -> Arc<Metrics> {
+        Arc::new(Metrics::new().unwrap())
+    }
+
+    /// A client of a relay whose only answer is a long one.
+    fn client(metrics: &Arc<Metrics>) -> DuplexStream {
+        let app = Router::new().route("/", get(async || "x".repeat(1 << 20)));
+        client_of(app, metrics.clone())
+    }
+
+    fn has_hit(metrics: &Metrics, limit: &str) -> bool {
+        metrics.render().contains(&format!("tidewell_limits_hit_total{{limit=\"{limit}\"}} 1"))
     }
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: relay\r\n\r\n";
 
     #[tokio::test(start_paused = true)]
     async fn who_asks_and_does_not_read_the_answers_is_ended_in_time() {
-        let (mut client, start) = (client(), Instant::now());
+        let (metrics, start) = (metrics(), Instant::now());
+        let mut client = client(&metrics);
         while client.write_all(REQUEST).await.is_ok() {}
         let lasted = start.elapsed();
         assert!(lasted >= REQUESTS_FOR && lasted <= REQUESTS_FOR + LAST_ANSWER_WITHIN, "{lasted:?}");
+        assert!(has_hit(&metrics, "last_answer_within"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_asks_again_and_again_is_answered_whole_and_ended_in_time() {
-        let (mut client, start) = (client(), Instant::now());
+        let (mut client, start) = (client(&metrics()), Instant::now());
         let mut answers = 0;
         while client.write_all(REQUEST).await.is_ok() {
             let mut answer = Vec::new();
@@ -246,9 +286,124 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_was_answered_and_asks_nothing_more_is_ended_in_time() {
-        let (mut client, start) = (client(), Instant::now());
+        let (metrics, start) = (metrics(), Instant::now());
+        let mut client = client(&metrics);
         client.write_all(REQUEST).await.unwrap();
         client.read_to_end(&mut Vec::new()).await.unwrap();
         assert!(start.elapsed() <= REQUEST_HEAD_WITHIN * 2, "{:?}", start.elapsed());
+        assert!(has_hit(&metrics, "request_head_within"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_is_too_large_is_refused_and_counted() {
+        let metrics = metrics();
+        let (mut client, mut answer) = (client(&metrics), Vec::new());
+        client.write_all(b"GET / HTTP/1.1\r\nX-Long: ").await.unwrap();
+        let letters = vec![b'x'; 8 << 10];
+        while client.write_all(&letters).await.is_ok() {}
+        client.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&answer));
+        assert!(has_hit(&metrics, "request_head_bytes"));
+    }
+
+    /// A socket at a relay that has done what is said, on a clock that goes on when nobody has anything to do.
+    struct Silent {
+        socket: DuplexStream,
+        /// The relay's store.
+        _folder: tempfile::TempDir,
+        _relay: Prepared,
+        since: Instant,
+    }
+
+    impl Silent {
+        async fn after(messages: &[ClientMessage]) -> Silent {
+            let folder = tempfile::tempdir().unwrap();
+            let arguments = ["tidewell", "serve", "--data"].map(Into::into);
+            let arguments = arguments.into_iter().chain([folder.path().as_os_str().to_owned()]);
+            let Command::Serve(options) = CommandLine::parse_from(arguments).command else {
+                panic!("not serve")
+            };
+            let relay = Prepared::new(&options).unwrap();
+            let mut socket = client_of(router(relay.relay.clone(), None), metrics());
+            let upgrade = format!(
+                "GET /v1/sync HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                 Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"
+            );
+            socket.write_all(upgrade.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"\r\n\r\n") {
+                answer.push(socket.read_u8().await.unwrap());
+            }
+            assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
+            let mut silent = Silent { socket, _folder: folder, _relay: relay, since: Instant::now() };
+            for message in messages {
+                let mut bytes = Vec::new();
+                message.write(&mut bytes);
+                silent.sends(opcode::BINARY, bytes).await;
+            }
+            silent
+        }
+
+        async fn sends(&mut self, opcode: u8, payload: Vec<u8>) {
+            self.socket.write_all(&Frame::new(opcode, payload).to_bytes()).await.unwrap();
+        }
+
+        /// The next frame's kind and payload, and after how long it came.
+        async fn hears(&mut self) -> (u8, Vec<u8>, Duration) {
+            let (first, len) = (self.socket.read_u8().await.unwrap(), self.socket.read_u8().await.unwrap());
+            let mut payload = vec![0; usize::from(len)];
+            self.socket.read_exact(&mut payload).await.unwrap();
+            (first & 0x0f, payload, self.since.elapsed())
+        }
+
+        /// Hears why the connection ends, and that it does; answers after how long.
+        async fn hears_timeout(&mut self) -> Duration {
+            let (kind, message, after) = self.hears().await;
+            assert_eq!(kind, opcode::BINARY);
+            let message = RelayMessage::read_all(&message.into()).unwrap().remove(0);
+            assert!(matches!(message, RelayMessage::Error { code: Code::Timeout, .. }), "{message:?}");
+            let (kind, close, _) = self.hears().await;
+            assert_eq!((kind, &close[..2]), (opcode::CLOSE, &Code::Timeout.close_code().to_be_bytes()[..]));
+            assert_eq!(self.socket.read(&mut [0]).await.unwrap(), 0);
+            assert!(self.since.elapsed() <= after + CLOSE_WITHIN + Duration::from_millis(10));
+            after
+        }
+    }
+
+    /// A timer is late by some milliseconds.
+    fn is_about(time: Duration, expected: Duration) -> bool {
+        (expected..expected + Duration::from_millis(20)).contains(&time)
+    }
+
+    fn hello() -> ClientMessage {
+        ClientMessage::Hello { version: VERSION, token: String::new() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn co5_who_does_not_say_hello_is_ended() {
+        let after = Silent::after(&[]).await.hears_timeout().await;
+        assert!(is_about(after, HELLO_WITHIN), "{after:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ws8_who_is_silent_is_asked_whether_it_is_there_and_then_ended() {
+        let mut silent = Silent::after(&[hello()]).await;
+        assert_eq!(silent.hears().await.0, opcode::BINARY, "the welcome");
+        let (kind, _, after) = silent.hears().await;
+        assert!(kind == opcode::PING && is_about(after, PING_AFTER), "{kind} after {after:?}");
+        let after = silent.hears_timeout().await;
+        assert!(is_about(after, SILENCE_MAX), "{after:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ws8_who_answers_pings_stays() {
+        let mut silent = Silent::after(&[hello()]).await;
+        assert_eq!(silent.hears().await.0, opcode::BINARY, "the welcome");
+        while silent.since.elapsed() < 3 * SILENCE_MAX {
+            let (kind, payload, _) = silent.hears().await;
+            assert_eq!(kind, opcode::PING);
+            silent.sends(opcode::PONG, payload).await;
+        }
     }
 }

@@ -29,6 +29,13 @@ pub(crate) const FRAMES_AT_ONCE_MAX: usize = 64;
 /// Bytes of those frames: what a sender can exceed the limit of its room by.
 pub(crate) const FRAMES_AT_ONCE_BYTES: usize = 256 << 10;
 
+/// Messages that are taken before the connection looks at what else there is: as many pushes take some milliseconds, and a
+/// frame may hold a million.
+pub(crate) const MESSAGES_AT_ONCE_MAX: usize = 256;
+
+/// What a channel costs, about: its member, and its part of a room that may be nobody else's.
+pub(crate) const CHANNEL_BYTES: usize = 512;
+
 /// A client that has said nothing for so long is asked whether it is there.
 pub(crate) const PING_AFTER: Duration = Duration::from_secs(25);
 

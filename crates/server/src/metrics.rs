@@ -10,7 +10,8 @@ const LATENCY_BUCKETS: &[f64] =
 
 macro_rules! limits {
     ($($variant:ident = $name:literal,)*) => {
-        /// A limit that makes somebody wait or come back. Others are refused with a code of their own.
+        /// A limit that makes somebody wait or come back, or ends a connection without a word. Others are refused with a
+        /// code of their own.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum Limit { $($variant,)* }
 
@@ -34,6 +35,9 @@ limits! {
     Tickets = "tickets_per_subject",
     Memory = "memory",
     TenantBytes = "tenant_bytes_per_second",
+    RequestHeadWithin = "request_head_within",
+    RequestHeadBytes = "request_head_bytes",
+    LastAnswerWithin = "last_answer_within",
 }
 
 /// The relay's figures. Made once for each relay, so that several can run in one process.
@@ -103,7 +107,10 @@ impl Metrics {
         metrics::describe_counter!("tidewell_refusals_total", "Refusals and closes, by code");
         metrics::describe_histogram!("tidewell_commit_seconds", Unit::Seconds, "Time of a commit");
         let refusals = |code: &Code| metrics::counter!("tidewell_refusals_total", "code" => code.name());
-        metrics::describe_counter!("tidewell_limits_hit_total", "Who had to wait or come back, by limit");
+        metrics::describe_counter!(
+            "tidewell_limits_hit_total",
+            "Who had to wait or come back, or was cut off, by limit"
+        );
         let limit = |name: &&'static str| metrics::counter!("tidewell_limits_hit_total", "limit" => *name);
         Metrics {
             connections_tidewell: metrics::gauge!("tidewell_connections", "protocol" => "tidewell"),

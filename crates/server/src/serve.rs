@@ -101,7 +101,7 @@ pub enum ServeError {
 
 /// A relay that has everything it needs: data directory locked, store open.
 pub struct Prepared {
-    relay: Arc<Relay>,
+    pub(crate) relay: Arc<Relay>,
     /// Without it the relay speaks no TLS.
     certificate: Option<Arc<Certificate>>,
     assets: Option<Assets>,
@@ -224,12 +224,12 @@ impl Prepared {
         let housekeeping = tokio::spawn(keep_house(relay.clone(), certificate.clone(), checkpointer));
         let door = Door::new(listener, relay.clone());
         let stop_accepting = Arc::new(Notify::new());
-        let app = router(relay.clone(), assets);
+        let (app, metrics) = (router(relay.clone(), assets), relay.metrics.clone());
         let mut serving = match certificate {
-            None => tokio::spawn(door::serve(door, app, stop_accepting.clone())),
+            None => tokio::spawn(door::serve(door, app, metrics, stop_accepting.clone())),
             Some(certificate) => {
                 let door = TlsDoor::new(door, certificate);
-                tokio::spawn(door::serve(door, app, stop_accepting.clone()))
+                tokio::spawn(door::serve(door, app, metrics, stop_accepting.clone()))
             }
         };
         let ended = tokio::select! {

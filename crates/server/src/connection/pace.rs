@@ -1,11 +1,10 @@
-//! How fast one connection goes. One that goes too fast is not read for a while: TCP then slows its client, and nothing
+//! How fast one connection goes. One that goes too fast is neither taken from nor read for a while: TCP then slows its client, and nothing
 //! is lost. Meanwhile it hears that the relay is there.
 
 use crate::limits::{KEEPALIVE_EVERY, TENANT_LOOK_EVERY};
 use crate::metrics::{Limit, Metrics};
 use crate::pace::{Bucket, Rates};
 use crate::quotas::Tenant;
-use std::sync::Arc;
 use tokio::time::Instant;
 
 #[derive(Debug, Default)]
@@ -13,8 +12,8 @@ pub(super) struct Pace {
     updates: Bucket,
     bytes: Bucket,
     refreshes: Bucket,
-    /// The tenant that what it sent has to wait for.
-    tenant: Option<Arc<Tenant>>,
+    /// Until when what it sent waits for its tenant, for which others write too: it is asked again then.
+    tenant_until: Option<Instant>,
     /// It waits, which was counted.
     is_waiting: bool,
     /// It is not read, or something long is on its way from it: it hears from the relay then.
@@ -35,13 +34,19 @@ impl Pace {
     }
 
     /// What it sent waits for a tenant, or for none.
-    pub(super) fn waits_for(&mut self, tenant: Option<Arc<Tenant>>) {
-        self.tenant = tenant;
+    pub(super) fn waits_for(&mut self, tenant: Option<&Tenant>) {
+        self.tenant_until = tenant.map(|tenant| {
+            let now = Instant::now();
+            let look_again = now + TENANT_LOOK_EVERY;
+            tenant.free_at(now).map_or(look_again, |at| at.max(look_again))
+        });
     }
 
-    /// What it sent waits for a tenant.
-    pub(super) fn is_for_tenant(&self) -> bool {
-        self.tenant.is_some()
+    /// True when what has come is not to be taken yet. Bytes do not count: they are here already.
+    pub(super) fn has_to_wait(&self) -> bool {
+        let now = Instant::now();
+        let of_tenant = self.tenant_until.filter(|until| *until > now);
+        self.updates.free_at(now).or(self.refreshes.free_at(now)).or(of_tenant).is_some()
     }
 
     /// Until when the connection is not to be read.
@@ -53,12 +58,8 @@ impl Pace {
             (Limit::Refreshes, &self.refreshes),
         ];
         let waits = buckets.into_iter().filter_map(|(limit, bucket)| Some((bucket.free_at(now)?, limit)));
-        // Others write for it too: it is asked again each time.
-        let tenant_until = self.tenant.as_ref().map(|tenant| {
-            let look_again = now + TENANT_LOOK_EVERY;
-            tenant.free_at(now).map_or(look_again, |at| at.max(look_again))
-        });
-        let waits = waits.chain(tenant_until.map(|until| (until, Limit::TenantBytes)));
+        let of_tenant = self.tenant_until.filter(|until| *until > now);
+        let waits = waits.chain(of_tenant.map(|until| (until, Limit::TenantBytes)));
         let longest = waits.max_by_key(|(until, _)| *until);
         if let Some((_, limit)) = longest.filter(|_| !self.is_waiting) {
             metrics.hit(limit);

@@ -4,6 +4,7 @@
 //! that two ends with full buffers do not wait for each other.
 
 use super::End;
+use crate::catch_up::Owner;
 use crate::limits::{
     CLOSE_WITHIN, FRAMES_AT_ONCE_BYTES, FRAMES_AT_ONCE_MAX, HALF_MESSAGE_STEP_BYTES, PING_AFTER,
     SENT_FRAME_BYTES_MAX, SILENCE_MAX,
@@ -30,7 +31,7 @@ pub(super) enum Event {
     /// Frames came, in this order.
     Frames(Vec<Frame>),
     /// Rooms have something to collect, or the relay wants to be heard, and nothing is on its way out. Or half a message
-    /// has grown.
+    /// has grown, or there is more to take.
     Free,
     /// The connection ends.
     End(End),
@@ -43,6 +44,8 @@ pub(super) struct Intent {
     pub(super) may_read: bool,
     /// There is more to write as soon as the batch is out.
     pub(super) has_more: bool,
+    /// There is more to take of what has come.
+    pub(super) goes_on: bool,
     /// The connection looks again then, whatever happens.
     pub(super) look_at: Option<Instant>,
 }
@@ -56,9 +59,9 @@ pub(super) enum Frame {
 enum Outgoing {
     Frame(Bytes),
     /// Becomes frames one at a time.
-    Shared(SharedMessage),
-    /// Becomes a frame when its turn comes: until then its bytes are shared.
-    Stock(YMessage),
+    Shared(SharedMessage, Owner),
+    /// Becomes a frame when its turn comes: until then its bytes may be shared.
+    Stock(YMessage, Owner),
 }
 
 /// Bytes before the payload of a client's ping, pong or close: two, and the mask.
@@ -132,14 +135,14 @@ impl Socket {
     }
 
     /// Puts a message into the batch that is written next.
-    pub(super) fn send_shared(&mut self, message: SharedMessage) {
-        self.outgoing.push_back(Outgoing::Shared(message));
+    pub(super) fn send_shared(&mut self, message: SharedMessage, owner: Owner) {
+        self.outgoing.push_back(Outgoing::Shared(message, owner));
         self.is_flushed = false;
     }
 
     /// Puts a message for a stock client into the batch that is written next.
-    pub(super) fn send_stock(&mut self, message: YMessage) {
-        self.outgoing.push_back(Outgoing::Stock(message));
+    pub(super) fn send_stock(&mut self, message: YMessage, owner: Owner) {
+        self.outgoing.push_back(Outgoing::Stock(message, owner));
         self.is_flushed = false;
     }
 
@@ -147,7 +150,9 @@ impl Socket {
     pub(super) fn waiting_bytes(&self) -> usize {
         let bytes = |outgoing: &Outgoing| match outgoing {
             Outgoing::Frame(frame) => frame.len(),
-            Outgoing::Shared(_) | Outgoing::Stock(_) => 0,
+            Outgoing::Shared(message, Owner::Member) => message.bytes(),
+            Outgoing::Stock(message, Owner::Member) => message.bytes(),
+            Outgoing::Shared(_, Owner::Everybody) | Outgoing::Stock(_, Owner::Everybody) => 0,
         };
         self.outgoing.iter().map(bytes).sum()
     }
@@ -192,7 +197,7 @@ impl Socket {
         if wake.take_nudge() || (self.is_flushed && (intent.has_more || wake.is_marked())) {
             return Poll::Ready(Event::Free);
         }
-        if self.poll_pause(context, intent.look_at) {
+        if self.poll_pause(context, intent.look_at) || intent.goes_on {
             return Poll::Ready(Event::Free);
         }
         self.poll_timer(context)
@@ -229,14 +234,16 @@ impl Socket {
             }
             let frame = match self.outgoing.pop_front() {
                 Some(Outgoing::Frame(frame)) => frame,
-                Some(Outgoing::Stock(message)) => message.to_frame(),
-                Some(Outgoing::Shared(mut message)) => match message.next_frame(SENT_FRAME_BYTES_MAX) {
-                    Some(frame) => {
-                        self.outgoing.push_front(Outgoing::Shared(message));
-                        frame
+                Some(Outgoing::Stock(message, _)) => message.to_frame(),
+                Some(Outgoing::Shared(mut message, owner)) => {
+                    match message.next_frame(SENT_FRAME_BYTES_MAX) {
+                        Some(frame) => {
+                            self.outgoing.push_front(Outgoing::Shared(message, owner));
+                            frame
+                        }
+                        None => continue,
                     }
-                    None => continue,
-                },
+                }
                 None => break,
             };
             self.metrics.bytes_out.increment(u64::try_from(frame.len()).unwrap_or(0));

@@ -1,13 +1,15 @@
 //! A client that speaks `tidewell.v1`: many documents on one socket.
 
+use super::catch_ups::{CatchUps, LeftBehind, Part};
+use super::inbox::Inbox;
 use super::pace::Pace;
 use super::socket::{Event, Frame, Intent, Socket};
-use super::{End, rest_of, unshared};
+use super::{End, unshared};
 use crate::authority::Pass;
-use crate::catch_up::{CatchUp, catch_up};
 use crate::connections::Registered;
 use crate::limits::{
-    HALF_MESSAGE_STEP_BYTES, HELLO_WITHIN, OUTGOING_BYTES_MAX, REPLIES_BYTES_MAX, SENT_FRAME_BYTES_MAX,
+    CHANNEL_BYTES, HALF_MESSAGE_STEP_BYTES, HELLO_WITHIN, MESSAGES_AT_ONCE_MAX, OUTGOING_BYTES_MAX,
+    REPLIES_BYTES_MAX, SENT_FRAME_BYTES_MAX,
 };
 use crate::meter::Meter;
 use crate::quotas::Tenant;
@@ -19,7 +21,6 @@ use axum::extract::ws::WebSocket;
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use tidewell_sync_core::code::Code;
 use tidewell_sync_core::document_name::DocumentName;
@@ -27,8 +28,9 @@ use tidewell_sync_core::limits::{CHANNELS_MAX, FRAME_BYTES_MAX, MESSAGE_BYTES_MA
 use tidewell_sync_core::protocol::{
     Access, ClientMessage, Position, Reassembly, RelayMessage, Resume, VERSION, split,
 };
-use tidewell_sync_core::room::{Behind, MemberId, Outgoing, PushKind};
+use tidewell_sync_core::room::{MemberId, Outgoing, PushKind};
 use tidewell_sync_core::state_vector::StateVector;
+use tokio::task::yield_now;
 
 struct Connection {
     relay: Arc<Relay>,
@@ -36,14 +38,10 @@ struct Connection {
     socket: Socket,
     channels: FxHashMap<u32, Channel>,
     reassembly: Reassembly,
-    /// Messages that came and were not taken: one of them is for a tenant that has to wait.
-    inbox: VecDeque<Bytes>,
+    inbox: Inbox,
     /// Messages that leave with the next batch.
     out: Vec<u8>,
-    /// Members that are behind, and are read for when the catch-ups before them have left.
-    behind: VecDeque<LeftBehind>,
-    /// Large catch-ups, which leave part by part.
-    catch_ups: VecDeque<PartsLeft>,
+    catch_ups: CatchUps,
     /// Rooms that took more from this connection than the store has; it is not read meanwhile.
     full: Vec<Arc<RoomHandle>>,
     has_pushed: bool,
@@ -52,27 +50,6 @@ struct Connection {
     pass: Option<Pass>,
     /// Ends with the connection.
     registered: Registered,
-}
-
-/// A member that is to be brought up to date.
-struct LeftBehind {
-    channel: u32,
-    room: Arc<RoomHandle>,
-    member: MemberId,
-    behind: Behind,
-}
-
-/// A member that is being brought up to date.
-struct PartsLeft {
-    channel: u32,
-    room: Arc<RoomHandle>,
-    member: MemberId,
-    /// What the member knows until it has the last part.
-    known: u64,
-    ready: CatchUp,
-    sent: usize,
-    /// Bytes of the parts that are not sent.
-    bytes_left: usize,
 }
 
 enum Channel {
@@ -102,10 +79,9 @@ pub(crate) async fn serve(socket: WebSocket, meter: Meter, relay: Arc<Relay>, re
         socket,
         channels: FxHashMap::default(),
         reassembly: Reassembly::default(),
-        inbox: VecDeque::new(),
+        inbox: Inbox::default(),
         out: Vec::new(),
-        behind: VecDeque::new(),
-        catch_ups: VecDeque::new(),
+        catch_ups: CatchUps::default(),
         full: Vec::new(),
         has_pushed: false,
         pace: Pace::default(),
@@ -121,7 +97,7 @@ pub(crate) async fn serve(socket: WebSocket, meter: Meter, relay: Arc<Relay>, re
 impl Connection {
     async fn run(&mut self) -> End {
         loop {
-            if let Err(end) = self.take_inbox().await {
+            if let Err(end) = self.take().await {
                 return end;
             }
             self.registered.holds(self.held_bytes());
@@ -129,8 +105,13 @@ impl Connection {
             let may_read = waits_until.is_none() && self.may_read();
             let half_bytes = self.reassembly.bytes() + self.socket.half_bytes();
             let is_heard = may_read && half_bytes < HALF_MESSAGE_STEP_BYTES;
-            let look_at = waits_until.into_iter().chain(self.pace.tells_at(is_heard)).min();
-            let intent = Intent { may_read, has_more: self.has_more(), look_at };
+            let goes_on = !self.inbox.is_empty() && self.may_take();
+            if goes_on {
+                // Others on this thread first.
+                yield_now().await;
+            }
+            let look_at = [waits_until, self.pace.tells_at(is_heard)].into_iter().flatten().min();
+            let intent = Intent { may_read, has_more: self.has_more(), goes_on, look_at };
             let event = self.socket.next(&self.wake, intent).await;
             if let Err(end) = self.look_at_pass() {
                 return end;
@@ -159,10 +140,9 @@ impl Connection {
 
     /// What is kept for this client alone.
     fn held_bytes(&self) -> usize {
-        let parts: usize = self.catch_ups.iter().map(|catch_up| catch_up.bytes_left).sum();
         let halves = self.reassembly.bytes() + self.socket.half_bytes();
-        let inbox: usize = self.inbox.iter().map(Bytes::len).sum();
-        inbox + self.out.len() + halves + self.socket.waiting_bytes() + parts
+        let leaving = self.out.len() + self.socket.waiting_bytes() + self.catch_ups.bytes();
+        self.inbox.bytes() + halves + leaving + self.channels.len() * CHANNEL_BYTES
     }
 
     /// The token may have ended, or its key have been taken out.
@@ -176,18 +156,26 @@ impl Connection {
         }
     }
 
+    /// There is more to write. What nobody may make the relay keep is not read for a member either; it is nudged when it
+    /// may.
     fn has_more(&self) -> bool {
-        !self.out.is_empty() || !self.catch_ups.is_empty() || !self.behind.is_empty()
+        !self.out.is_empty() || (!self.catch_ups.is_empty() && !self.registered.is_held_back())
     }
 
-    /// Reading stops while the store is behind, or while the peer leaves our replies unread.
+    /// Of what has come nothing is taken while it goes too fast, or while the peer leaves our replies unread.
+    fn may_take(&self) -> bool {
+        self.out.len() <= REPLIES_BYTES_MAX && !self.pace.has_to_wait()
+    }
+
+    /// Reading stops until what has come is taken, and while the store is behind.
     fn may_read(&mut self) -> bool {
         self.full.retain(|room| room.is_full());
         let is_store_full = self.has_pushed && self.relay.writer.is_full();
         // Half a message costs the more the longer it gets.
         let half_bytes = self.reassembly.bytes() + self.socket.half_bytes();
         let is_held_back = half_bytes > 0 && self.registered.is_held_back();
-        self.full.is_empty() && !is_store_full && !is_held_back && self.out.len() <= REPLIES_BYTES_MAX
+        let is_taken = self.inbox.is_empty() && self.may_take();
+        is_taken && self.full.is_empty() && !is_store_full && !is_held_back
     }
 
     async fn frame(&mut self, frame: Frame) -> Result<(), End> {
@@ -195,12 +183,8 @@ impl Connection {
         self.pace.takes_bytes(&self.relay.rates, frame.len());
         match self.reassembly.take(frame)? {
             Some(messages) => {
-                if self.inbox.is_empty() {
-                    self.take(messages).await?;
-                } else {
-                    self.inbox.push_back(messages);
-                }
-                Ok(())
+                self.inbox.push(messages);
+                self.take().await
             }
             // Nobody has more than a frame kept before it is known who that is.
             None if self.pass.is_none() => Err(violation("a fragment came before Hello")),
@@ -208,47 +192,22 @@ impl Connection {
         }
     }
 
-    /// Takes what has waited, in its order.
-    async fn take_inbox(&mut self) -> Result<(), End> {
-        self.pace.waits_for(None);
-        while let Some(messages) = self.inbox.pop_front() {
-            self.take(messages).await?;
-            if self.pace.is_for_tenant() {
+    /// Takes what has come, up to what has to wait, and not so much that others do.
+    async fn take(&mut self) -> Result<(), End> {
+        for _ in 0..MESSAGES_AT_ONCE_MAX {
+            if self.inbox.is_empty() || !self.may_take() {
                 break;
             }
-        }
-        Ok(())
-    }
-
-    /// Takes messages up to a push for a tenant that has to wait.
-    async fn take(&mut self, mut messages: Bytes) -> Result<(), End> {
-        let whole = messages.len();
-        loop {
-            let before = messages.clone();
-            let Some(message) = ClientMessage::take_first(&mut messages) else { return Ok(()) };
-            let message = message?;
-            if let Some(tenant) = self.waiting_tenant(&message) {
-                self.pace.waits_for(Some(tenant));
-                self.inbox.push_front(rest_of(whole, before));
-                return Ok(());
-            }
+            let mut tenant = None;
+            let message = self.inbox.take(ClientMessage::take_first, |message| {
+                tenant = waiting_tenant(&self.channels, message);
+                tenant.is_some()
+            })?;
+            self.pace.waits_for(tenant.as_deref());
+            let Some(message) = message else { break };
             self.message(message).await?;
         }
-    }
-
-    /// The tenant that a message has to wait for.
-    fn waiting_tenant(&self, message: &ClientMessage) -> Option<Arc<Tenant>> {
-        let (ClientMessage::Push { channel, update, .. } | ClientMessage::Have { channel, update, .. }) =
-            message
-        else {
-            return None;
-        };
-        match self.channels.get(channel)? {
-            Channel::Open { room, access: Access::Write, is_refused: false, .. } => {
-                room.waiting_tenant(update).cloned()
-            }
-            _ => None,
-        }
+        Ok(())
     }
 
     async fn message(&mut self, message: ClientMessage) -> Result<(), End> {
@@ -460,85 +419,35 @@ impl Connection {
         }
         self.wake.put_back(marked);
         let mut bytes = self.out.len();
-        while bytes < OUTGOING_BYTES_MAX {
-            self.read_ahead().await;
-            let Some(catch_up) = self.catch_ups.pop_front() else { break };
-            bytes += self.send_part(catch_up);
-        }
-    }
-
-    /// Reads for members that are behind until there is enough to send: what all of them lack together may be more
-    /// than fits into memory.
-    async fn read_ahead(&mut self) {
-        let mut bytes: usize = self.catch_ups.iter().map(|catch_up| catch_up.bytes_left).sum();
-        while bytes < OUTGOING_BYTES_MAX
-            && let Some(LeftBehind { channel, room, member, behind }) = self.behind.pop_front()
-        {
-            if !self.is_here(channel, member) {
-                continue;
-            }
-            let known = match &behind {
-                Behind::After(sequence) => *sequence,
-                Behind::StateVector(_) => 0,
-            };
-            match Box::pin(catch_up(&room, &self.relay.readers, behind)).await {
-                Ok(ready) => {
-                    let bytes_left = ready.parts.iter().map(Bytes::len).sum();
-                    bytes += bytes_left;
-                    self.catch_ups.push_back(PartsLeft {
-                        channel,
-                        room,
-                        member,
-                        known,
-                        ready,
-                        sent: 0,
-                        bytes_left,
-                    });
+        while bytes < OUTGOING_BYTES_MAX && !self.registered.is_held_back() {
+            let is_here = |left: &LeftBehind| is_here(&self.channels, left);
+            match self.catch_ups.next(&self.relay.readers, is_here).await {
+                Some(Ok(part)) => {
+                    bytes += part.bytes();
+                    self.send_part(part);
                 }
-                Err(error) => {
-                    tracing::error!(document = %room.document(), %error, "a catch-up failed");
+                Some(Err(LeftBehind { channel, room, member })) => {
                     room.leave(member);
                     self.channels.insert(channel, Channel::Waiting);
                     self.refuse(channel, 0, Code::LoadFailed);
                 }
+                None => break,
             }
         }
     }
 
-    /// True when the channel is open for this member; it may have been closed, and opened again for another.
-    fn is_here(&self, channel: u32, member: MemberId) -> bool {
-        matches!(self.channels.get(&channel), Some(Channel::Open { member: m, .. }) if *m == member)
-    }
-
-    /// Sends a member the next part; answers its size. Only the last part brings the member further.
-    fn send_part(&mut self, mut catch_up: PartsLeft) -> usize {
-        let PartsLeft { channel, member, .. } = catch_up;
-        if !self.is_here(channel, member) {
-            return 0;
-        }
-        let parts = &catch_up.ready.parts;
-        let part = parts.get(catch_up.sent).cloned();
-        catch_up.sent += 1;
-        let bytes = part.as_ref().map_or(0, Bytes::len);
-        catch_up.bytes_left = catch_up.bytes_left.saturating_sub(bytes);
-        let is_last = catch_up.sent >= parts.len();
-        let through =
-            if is_last { catch_up.room.caught_up(member, catch_up.ready.through) } else { catch_up.known };
-        if !is_last {
-            self.catch_ups.push_back(catch_up);
-        }
-        match part {
+    fn send_part(&mut self, Part { channel, through, update, owner }: Part) {
+        match update {
             // What is shared is not copied; what is small is not worth a frame of its own.
-            Some(part) if bytes > SENT_FRAME_BYTES_MAX => {
+            Some(update) if update.len() > SENT_FRAME_BYTES_MAX => {
                 self.write();
-                self.socket.send_shared(RelayMessage::shared_update(channel, through, part));
+                self.socket.send_shared(RelayMessage::shared_update(channel, through, update), owner);
             }
-            part => {
-                let updates = part.into_iter().collect();
+            update => {
+                let updates = update.into_iter().collect();
                 self.say(&RelayMessage::Updates { channel, through, updates });
             }
         }
-        bytes
     }
 
     fn tell(&mut self, channel: u32, room: &Arc<RoomHandle>, member: MemberId, outgoing: Outgoing) {
@@ -547,7 +456,7 @@ impl Connection {
             self.say(&RelayMessage::Updates { channel, through, updates });
         }
         if let Some(behind) = outgoing.behind {
-            self.behind.push_back(LeftBehind { channel, room: room.clone(), member, behind });
+            self.catch_ups.push(LeftBehind { channel, room: room.clone(), member }, behind);
         }
         if let Some(ack) = outgoing.ack {
             let (number, sequence) = (ack.number(), ack.sequence());
@@ -591,8 +500,8 @@ impl Connection {
             End::Away { code: Code::ShuttingDown, .. } => self.collect().await,
             End::Away { .. } => {
                 self.reassembly = Reassembly::default();
-                self.inbox.clear();
-                self.catch_ups.clear();
+                self.inbox = Inbox::default();
+                self.catch_ups = CatchUps::default();
             }
             _ => {}
         }
@@ -619,6 +528,25 @@ impl Connection {
                 self.socket.close([], code).await;
             }
         }
+    }
+}
+
+/// True when the channel is open for this member; it may have been closed, and opened again for another.
+fn is_here(channels: &FxHashMap<u32, Channel>, left: &LeftBehind) -> bool {
+    matches!(channels.get(&left.channel), Some(Channel::Open { member, .. }) if *member == left.member)
+}
+
+/// The tenant that a message has to wait for.
+fn waiting_tenant(channels: &FxHashMap<u32, Channel>, message: &ClientMessage) -> Option<Arc<Tenant>> {
+    let (ClientMessage::Push { channel, update, .. } | ClientMessage::Have { channel, update, .. }) = message
+    else {
+        return None;
+    };
+    match channels.get(channel)? {
+        Channel::Open { room, access: Access::Write, is_refused: false, .. } => {
+            room.waiting_tenant(update).cloned()
+        }
+        _ => None,
     }
 }
 

@@ -1,12 +1,13 @@
 //! A stock y-websocket client: one document on one socket, each message in a frame of its own.
 
+use super::inbox::Inbox;
 use super::pace::Pace;
 use super::socket::{Event, Frame, Intent, Socket};
-use super::{End, rest_of, unshared};
+use super::{End, unshared};
 use crate::authority::Pass;
-use crate::catch_up::catch_up;
+use crate::catch_up::{Owner, catch_up};
 use crate::connections::Registered;
-use crate::limits::{HALF_MESSAGE_STEP_BYTES, QUESTION_UPDATES};
+use crate::limits::{HALF_MESSAGE_STEP_BYTES, MESSAGES_AT_ONCE_MAX, QUESTION_UPDATES};
 use crate::meter::Meter;
 use crate::metrics::Limit;
 use crate::pace::Bucket;
@@ -16,7 +17,6 @@ use crate::tickets::Ticket;
 use crate::wake::Wake;
 use axum::extract::ws::WebSocket;
 use bytes::Bytes;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use tidewell_sync_core::awareness;
 use tidewell_sync_core::code::Code;
@@ -24,6 +24,7 @@ use tidewell_sync_core::protocol::Access;
 use tidewell_sync_core::room::{Behind, MemberId, Outgoing, PushKind};
 use tidewell_sync_core::update::EMPTY;
 use tidewell_sync_core::y_protocol::YMessage;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 /// The only channel.
@@ -42,8 +43,7 @@ struct Connection {
     pass: Pass,
     has_pushed: bool,
     pace: Pace,
-    /// Messages that came and were not taken: the room's tenant has to wait.
-    inbox: VecDeque<Bytes>,
+    inbox: Inbox,
     presence: Bucket,
     /// Others have not been told the newest presence.
     has_untold_presence: bool,
@@ -97,7 +97,7 @@ pub(crate) async fn serve(
         pass,
         has_pushed: false,
         pace: Pace::default(),
-        inbox: VecDeque::new(),
+        inbox: Inbox::default(),
         presence: Bucket::default(),
         has_untold_presence: false,
         answers_at: None,
@@ -113,17 +113,22 @@ pub(crate) async fn serve(
 impl Connection {
     async fn run(&mut self) -> End {
         loop {
-            if let Err(end) = self.take_inbox() {
+            if let Err(end) = self.take() {
                 return end;
             }
-            let inbox: usize = self.inbox.iter().map(Bytes::len).sum();
-            self.registered.holds(inbox + self.socket.half_bytes());
+            let held_bytes = self.inbox.bytes() + self.socket.half_bytes() + self.socket.waiting_bytes();
+            self.registered.holds(held_bytes);
             let waits_until = self.pace.waits_until(&self.relay.metrics);
             let may_read = waits_until.is_none() && self.may_read();
             let is_heard = may_read && self.socket.half_bytes() < HALF_MESSAGE_STEP_BYTES;
+            let goes_on = !self.inbox.is_empty() && !self.pace.has_to_wait();
+            if goes_on {
+                // Others on this thread first.
+                yield_now().await;
+            }
             let looks = [waits_until, self.tell_presence(), self.pace.tells_at(is_heard)];
             let look_at = looks.into_iter().flatten().min();
-            let intent = Intent { may_read, has_more: false, look_at };
+            let intent = Intent { may_read, has_more: false, goes_on, look_at };
             let event = self.socket.next(&self.wake, intent).await;
             if let Err(end) = self.look_at_pass() {
                 return end;
@@ -157,11 +162,12 @@ impl Connection {
         }
     }
 
+    /// Reading stops until what has come is taken, and while the store is behind.
     fn may_read(&self) -> bool {
         let is_store_full = self.has_pushed && (self.relay.writer.is_full() || self.room.is_full());
         // Half a message costs the more the longer it gets.
         let is_held_back = self.socket.half_bytes() > 0 && self.registered.is_held_back();
-        !is_store_full && !is_held_back
+        self.inbox.is_empty() && !is_store_full && !is_held_back
     }
 
     /// Has others told what was held back, or answers when they may be.
@@ -194,43 +200,30 @@ impl Connection {
     fn frame(&mut self, frame: Frame) -> Result<(), End> {
         let Frame::Binary(frame) = frame else { return Err(Code::InvalidFrame.into()) };
         self.pace.takes_bytes(&self.relay.rates, frame.len());
-        if self.inbox.is_empty() {
-            self.take(frame)?;
-        } else {
-            self.inbox.push_back(frame);
-        }
-        Ok(())
+        self.inbox.push(frame);
+        self.take()
     }
 
-    /// Takes what has waited, in its order.
-    fn take_inbox(&mut self) -> Result<(), End> {
-        self.pace.waits_for(None);
-        while let Some(messages) = self.inbox.pop_front() {
-            self.take(messages)?;
-            if self.pace.is_for_tenant() {
+    /// Takes what has come, up to what has to wait, and not so much that others do.
+    fn take(&mut self) -> Result<(), End> {
+        for _ in 0..MESSAGES_AT_ONCE_MAX {
+            if self.inbox.is_empty() || self.pace.has_to_wait() {
                 break;
             }
-        }
-        Ok(())
-    }
-
-    /// Takes messages up to a push for a tenant that has to wait.
-    fn take(&mut self, mut messages: Bytes) -> Result<(), End> {
-        let whole = messages.len();
-        loop {
-            let before = messages.clone();
-            let Some(message) = YMessage::take_first(&mut messages) else { return Ok(()) };
-            let message = message?;
-            if let YMessage::SyncStep2(update) | YMessage::Update(update) = &message
-                && self.access == Access::Write
-                && let Some(tenant) = self.room.waiting_tenant(update)
-            {
-                self.pace.waits_for(Some(tenant.clone()));
-                self.inbox.push_front(rest_of(whole, before));
-                return Ok(());
-            }
+            let mut tenant = None;
+            let message = self.inbox.take(YMessage::take_first, |message| {
+                if let YMessage::SyncStep2(update) | YMessage::Update(update) = message
+                    && self.access == Access::Write
+                {
+                    tenant = self.room.waiting_tenant(update).cloned();
+                }
+                tenant.is_some()
+            })?;
+            self.pace.waits_for(tenant.as_deref());
+            let Some(message) = message else { break };
             self.message(message)?;
         }
+        Ok(())
     }
 
     fn message(&mut self, message: YMessage) -> Result<(), End> {
@@ -292,7 +285,7 @@ impl Connection {
             End::from(Code::LoadFailed)
         })?;
         let through = self.room.caught_up(self.member, ready.through);
-        let mut parts = ready.parts.iter().cloned();
+        let (mut parts, owner) = (ready.parts.iter().cloned(), ready.owner);
         if is_answer {
             // The parts are shared and may be of a moment ago. What was committed since comes before the answer too, or
             // the client would believe that it has everything.
@@ -300,12 +293,12 @@ impl Connection {
             self.answers_at = (sequence > through).then_some(sequence);
             if self.answers_at.is_none() {
                 let last = parts.next_back().unwrap_or_else(|| Bytes::from_static(EMPTY));
-                parts.for_each(|part| self.send(YMessage::Update(part)));
-                self.send(YMessage::SyncStep2(last));
+                parts.for_each(|part| self.socket.send_stock(YMessage::Update(part), owner));
+                self.socket.send_stock(YMessage::SyncStep2(last), owner);
                 return Ok(());
             }
         }
-        parts.for_each(|part| self.send(YMessage::Update(part)));
+        parts.for_each(|part| self.socket.send_stock(YMessage::Update(part), owner));
         self.was_sent(through);
         Ok(())
     }
@@ -330,8 +323,9 @@ impl Connection {
         }
     }
 
+    /// Sends what is small, or everybody's.
     fn send(&mut self, message: YMessage) {
-        self.socket.send_stock(message);
+        self.socket.send_stock(message, Owner::Everybody);
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use thiserror::Error;
 use tidewell_sync_core::document_name::DocumentName;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Why something cannot be read. It is there, perhaps; it is never taken for empty.
 #[derive(Debug, Error)]
@@ -81,7 +81,7 @@ struct Shared {
     path: PathBuf,
     recent: Recent,
     idle: Mutex<Vec<Connection>>,
-    /// Bounds how many are open.
+    /// Bounds how many are open, and how many work on what they have read.
     permits: Semaphore,
 }
 
@@ -115,11 +115,16 @@ impl Readers {
         .await
     }
 
+    /// A turn among those who read: for work on what was read that takes memory and time as reading does.
+    pub(crate) async fn turn(&self) -> Result<SemaphorePermit<'_>, ReadError> {
+        self.shared.permits.acquire().await.map_err(|_| ReadError::Ending)
+    }
+
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&mut Connection, &Recent) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
-        let _permit = self.shared.permits.acquire().await.map_err(|_| ReadError::Ending)?;
+        let _turn = self.turn().await?;
         let shared = self.shared.clone();
         let run = move || {
             let idle = shared.idle.lock().pop();

@@ -33,6 +33,14 @@ impl Author {
         transaction.encode_update_v1().into()
     }
 
+    /// Puts a value into the text, which cannot be cut.
+    pub(crate) fn embeds(&self, value: &str) -> Bytes {
+        let root = self.doc.get_or_insert_text("t");
+        let mut transaction = self.doc.transact_mut();
+        root.insert_embed(&mut transaction, 0, value);
+        transaction.encode_update_v1().into()
+    }
+
     pub(crate) fn deletes_first(&self) -> Bytes {
         let root = self.doc.get_or_insert_text("t");
         let mut transaction = self.doc.transact_mut();

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use std::sync::Arc;
 use tidewell_sync_core::code::Code;
+use tidewell_sync_core::document_name::DocumentName;
 use tidewell_sync_core::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX};
-use tidewell_sync_core::protocol::{RelayMessage, split};
+use tidewell_sync_core::protocol::{ClientMessage, RelayMessage, split};
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
@@ -64,6 +65,51 @@ async fn lm7_a_relay_whose_memory_is_short_sends_those_away_who_hold_the_most_an
     tasks.shutdown().await;
     // What they held is given back, and others come in again.
     while !matches!(Client::greet(&relay, "").await.next().await, RelayMessage::Welcome { .. }) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lm7_those_who_leave_unread_what_was_read_for_them_alone_are_sent_away() {
+    const READERS: usize = 48;
+    const ROW: usize = 14 << 20;
+    const MAX: usize = 200 << 20;
+    let (_folder, data) = data();
+    let relay = Relay::start_with(&data, &["--memory-max", "200M"]);
+    let (mut writer, author) = (Client::connect(&relay).await, Author::new(1));
+    writer.open(1, "a/doc").await;
+    writer.push(1, 1, author.types("small")).await;
+    writer.acknowledged(1).await;
+    for frame in push_of(2, author.embeds(&"x".repeat(ROW))) {
+        writer.socket.send(Message::Binary(frame)).await.unwrap();
+    }
+    writer.acknowledged(2).await;
+    // All are let in before memory is short. Each is behind by the large row, which is read for it alone.
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        readers.push(Client::connect(&relay).await);
+    }
+    for reader in &mut readers {
+        let (document, position) = (DocumentName::parse("a/doc").unwrap(), reader.cursor(1));
+        reader.send(ClientMessage::Open { channel: 1, document, position }).await;
+    }
+    // 670 MB were to be kept.
+    let is_over = || relay.figure("tidewell_limits_hit_total{limit=\"memory\"}") >= 1.0;
+    let waiting = async {
+        while !is_over() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("somebody is sent away");
+    writer.push(1, 3, author.types("still here")).await;
+    writer.acknowledged(3).await;
+    // Several rows are on their way from the store between two looks.
+    assert!(peak_bytes(&relay) < 5 * MAX / 2, "{} bytes", peak_bytes(&relay));
+}
+
+/// The frames of a large push.
+fn push_of(number: u64, update: Bytes) -> Vec<Bytes> {
+    let mut message = Vec::new();
+    ClientMessage::Push { channel: 1, number, update }.write(&mut message);
+    split(message.into(), FRAME_BYTES_MAX)
 }
 
 /// A frame of a message that does not end with it.

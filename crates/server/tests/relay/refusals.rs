@@ -135,7 +135,7 @@ async fn co3_an_invalid_update_is_refused_with_its_number_and_the_rest_of_the_co
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_document_too_many_is_refused_and_the_others_stay() {
+async fn co6_one_document_too_many_is_refused_and_the_others_stay() {
     let (_folder, data) = data();
     let relay = Relay::start(&data);
     let mut client = Client::connect(&relay).await;
@@ -159,7 +159,7 @@ async fn one_document_too_many_is_refused_and_the_others_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_of_a_foreign_origin_is_refused_at_both_doors() {
+async fn ws7_a_page_of_a_foreign_origin_is_refused_at_both_doors() {
     let (_folder, data) = data();
     let relay = Relay::start_with(&data, &["--allow-origin", "https://app.example"]);
     for (path, subprotocol) in [("/v1/sync", Some(SUBPROTOCOL)), ("/yjs/a/doc", None)] {

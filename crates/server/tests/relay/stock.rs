@@ -219,7 +219,7 @@ async fn an_empty_document_is_answered_so_that_the_client_counts_as_synced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn presence_reaches_everybody_and_its_sender_and_ends_with_the_connection() {
+async fn aw3_presence_reaches_everybody_and_its_sender_and_ends_with_the_connection() {
     let (_folder, data) = data();
     let relay = Relay::start(&data);
     let mut ada = Stock::connect(&relay, "/yjs/doc", 1).await;

@@ -1,0 +1,138 @@
+//! What the members of one connection lack, on its way to them part by part.
+
+use crate::catch_up::{CatchUp, Owner, catch_up};
+use crate::limits::OUTGOING_BYTES_MAX;
+use crate::room_handle::RoomHandle;
+use crate::store::Readers;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tidewell_sync_core::room::{Behind, MemberId};
+
+/// All catch-ups of a connection.
+#[derive(Default)]
+pub(super) struct CatchUps {
+    /// Members that are behind, and are read for when the catch-ups before them have left.
+    behind: VecDeque<(LeftBehind, Behind)>,
+    /// Catch-ups that are at hand, which leave by turns.
+    ready: VecDeque<Ready>,
+    /// Of the parts that were read and are not sent.
+    bytes: usize,
+}
+
+/// A member that is to be brought up to date.
+pub(super) struct LeftBehind {
+    pub(super) channel: u32,
+    pub(super) room: Arc<RoomHandle>,
+    pub(super) member: MemberId,
+}
+
+/// A message of a catch-up.
+pub(super) struct Part {
+    pub(super) channel: u32,
+    /// What the member knows when it has this. Only the last part brings it further.
+    pub(super) through: u64,
+    /// `None` where nothing is lacking.
+    pub(super) update: Option<Bytes>,
+    pub(super) owner: Owner,
+}
+
+impl Part {
+    pub(super) fn bytes(&self) -> usize {
+        self.update.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// A catch-up of which some parts are not sent.
+struct Ready {
+    left: LeftBehind,
+    /// What the member knows until it has the last part.
+    known: u64,
+    catch_up: CatchUp,
+    sent: usize,
+}
+
+impl CatchUps {
+    pub(super) fn is_empty(&self) -> bool {
+        self.behind.is_empty() && self.ready.is_empty()
+    }
+
+    /// What is kept for the client.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn push(&mut self, left: LeftBehind, behind: Behind) {
+        self.behind.push_back((left, behind));
+    }
+
+    /// The next part for a member that is still there; or a member that cannot be brought up to date.
+    pub(super) async fn next(
+        &mut self,
+        readers: &Readers,
+        is_here: impl Fn(&LeftBehind) -> bool,
+    ) -> Option<Result<Part, LeftBehind>> {
+        if let Err(left) = self.read_ahead(readers, &is_here).await {
+            return Some(Err(left));
+        }
+        while let Some(mut ready) = self.ready.pop_front() {
+            if !is_here(&ready.left) {
+                self.bytes -= ready.bytes_left();
+                continue;
+            }
+            let part = ready.next_part();
+            self.bytes -= part.bytes();
+            if ready.sent < ready.catch_up.parts.len() {
+                self.ready.push_back(ready);
+            }
+            return Some(Ok(part));
+        }
+        None
+    }
+
+    /// Reads until there is enough to send: what all lack together may be more than fits into memory.
+    async fn read_ahead(
+        &mut self,
+        readers: &Readers,
+        is_here: impl Fn(&LeftBehind) -> bool,
+    ) -> Result<(), LeftBehind> {
+        while self.bytes < OUTGOING_BYTES_MAX
+            && let Some((left, behind)) = self.behind.pop_front()
+        {
+            if !is_here(&left) {
+                continue;
+            }
+            let known = match &behind {
+                Behind::After(sequence) => *sequence,
+                Behind::StateVector(_) => 0,
+            };
+            match Box::pin(catch_up(&left.room, readers, behind)).await {
+                Ok(catch_up) => {
+                    let ready = Ready { left, known, catch_up, sent: 0 };
+                    self.bytes += ready.bytes_left();
+                    self.ready.push_back(ready);
+                }
+                Err(error) => {
+                    tracing::error!(document = %left.room.document(), %error, "a catch-up failed");
+                    return Err(left);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Ready {
+    fn bytes_left(&self) -> usize {
+        self.catch_up.parts.iter().skip(self.sent).map(Bytes::len).sum()
+    }
+
+    fn next_part(&mut self) -> Part {
+        let update = self.catch_up.parts.get(self.sent).cloned();
+        self.sent += 1;
+        let is_last = self.sent >= self.catch_up.parts.len();
+        let LeftBehind { channel, room, member } = &self.left;
+        let through = if is_last { room.caught_up(*member, self.catch_up.through) } else { self.known };
+        Part { channel: *channel, through, update, owner: self.catch_up.owner }
+    }
+}
