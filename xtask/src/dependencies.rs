@@ -30,6 +30,9 @@ const LICENCES: &[&str] = &[
 /// Further licences of npm packages that only build or test with us: nothing of them is shipped.
 const LICENCES_OF_TOOLS: &[&str] = &["MPL-2.0"];
 
+/// What a package is said to be under that names none.
+const NO_LICENCE: &str = "no licence";
+
 /// What is shipped: the relay, and the module in the npm package.
 const SHIPPED: &[&str] = &["tidewell-server", "tidewell-client-wasm"];
 
@@ -112,7 +115,7 @@ fn problem_of(package: &Package) -> Option<String> {
         Some(source) if !source.is_crates_io() => return Some(format!("{whose} comes from {source}")),
         Some(_) => {}
     }
-    let licence = package.license.as_deref()?;
+    let licence = package.license.as_deref().unwrap_or(NO_LICENCE);
     (!is_allowed(licence, &[])).then(|| format!("{whose} is under {licence}"))
 }
 
@@ -163,7 +166,7 @@ fn npm_problems(lock: &serde_json::Value) -> Vec<String> {
     others
         .filter_map(|(path, package)| {
             let is_tool = package["dev"] == true;
-            let licence = package["license"].as_str().unwrap_or("no licence");
+            let licence = package["license"].as_str().unwrap_or(NO_LICENCE);
             if package.get("resolved").is_some() {
                 Some(format!("{path} names where it was fetched from"))
             } else if package.get("integrity").is_none() {
@@ -188,10 +191,30 @@ mod tests {
         {
             assert!(is_allowed(allowed, &[]), "{allowed}");
         }
-        for refused in ["GPL-3.0-only", "MIT AND AGPL-3.0-only", "MPL-2.0", "", "no licence"] {
+        for refused in ["GPL-3.0-only", "MIT AND AGPL-3.0-only", "MPL-2.0", "", NO_LICENCE] {
             assert!(!is_allowed(refused, &[]), "{refused}");
         }
         assert!(is_allowed("MPL-2.0", LICENCES_OF_TOOLS));
+    }
+
+    /// A crate of some registry.
+    fn package(source: &str, licence: Option<&str>) -> Package {
+        let package = json!({
+            "name": "a", "version": "1.0.0", "id": "a 1.0.0", "license": licence, "source": source, "dependencies": [],
+            "targets": [], "features": {}, "manifest_path": "/a/Cargo.toml",
+        });
+        serde_json::from_value(package).unwrap()
+    }
+
+    #[test]
+    fn a_crate_without_a_licence_or_under_another_one_or_from_elsewhere_is_named() {
+        let registry = "registry+https://github.com/rust-lang/crates.io-index";
+        assert_eq!(problem_of(&package(registry, Some("MIT OR Apache-2.0"))), None);
+        for (source, licence) in
+            [(registry, None), (registry, Some("GPL-3.0-only")), ("git+https://forge.example/a", Some("MIT"))]
+        {
+            assert!(problem_of(&package(source, licence)).is_some(), "{source} {licence:?}");
+        }
     }
 
     #[test]
