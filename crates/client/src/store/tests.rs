@@ -1,6 +1,7 @@
 use super::compaction::compact;
 use super::directory::Directory;
 use super::entry;
+use super::frame::PAYLOAD_BYTES_MAX;
 use super::log::{Log, LogError};
 use super::writer::{Report, Writer};
 use crate::branch::Branch;
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use tidewell_sync_core::client::ReplicaId;
 use tidewell_sync_core::code::Code;
 use tidewell_sync_core::document_name::DocumentName;
+use tidewell_sync_core::limits::UPDATE_BYTES_MAX;
 use tidewell_sync_core::protocol::Cursor;
 use tidewell_sync_core::replica::{OutboxRow, Persist, Replica, ReplicaEffect, RowId, Stored};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -505,6 +507,36 @@ fn a_disk_that_fails_is_reported_and_everything_is_written_once_it_is_back() {
     let loaded = Directory::open(folder.path()).unwrap().load(&name(), 0, 2).unwrap();
     assert_eq!(text_of(&loaded.replica), "before during still ");
     assert_eq!(loaded.torn, None);
+}
+
+#[test]
+fn what_has_piled_up_beyond_the_largest_frame_is_written_once_the_disk_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let power = Power::default();
+    let mut desk = Desk::open(folder.path(), &power);
+    power.goes_after(0);
+    desk.type_one("first, ");
+    let large = Bytes::from(vec![7; UPDATE_BYTES_MAX]);
+    let count = PAYLOAD_BYTES_MAX / UPDATE_BYTES_MAX + 1;
+    for _ in 0..count {
+        desk.write(Persist::Received { updates: vec![large.clone()], cursor: None });
+    }
+    // Each of them is a round, and ends with an attempt.
+    for _ in 0..count {
+        assert_eq!(desk.report(), None);
+    }
+    desk.type_one("last");
+    power.goes_after(usize::MAX);
+    while desk.saved != desk.written {
+        match desk.reports.blocking_recv().unwrap().outcome {
+            Ok(through) => desk.saved = through,
+            Err(error) => assert_ne!(error.kind(), io::ErrorKind::FileTooLarge, "it would never be written"),
+        }
+    }
+    let disk = super::directory::Disk::default();
+    let (_, contents) = Log::open(&disk, &only_log(folder.path())).unwrap();
+    assert!(contents.stored.received.iter().all(|update| *update == large));
+    assert_eq!((contents.stored.received.len(), contents.stored.outbox.len()), (count, 2));
 }
 
 #[test]

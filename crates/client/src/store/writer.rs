@@ -7,7 +7,7 @@ use super::directory::Directory;
 use super::log::{Contents, Log, LogError};
 use super::{compaction, entry};
 use crate::branch::Branch;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,11 +21,12 @@ use tokio::sync::mpsc::UnboundedSender;
 /// How long a failed write waits for the next attempt.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Bytes taken together into one round of commits: bounds how long the first of them waits.
+/// Bytes taken together into one round of commits: bounds how long the first of them waits. A frame has no more, unless
+/// a single write has: what piles up while the disk fails would become too large for one.
 const ROUND_BYTES: usize = 8 << 20;
 
 /// What became of a document's writes. Reports are taken as fast as they come, so they need no limit:
-/// there is one for each document and round.
+/// there is one for each frame.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) replica: ReplicaId,
@@ -93,12 +94,19 @@ enum Slot {
     Unknown(PathBuf),
 }
 
-struct Document {
-    slot: Slot,
-    /// What waits to be written, as entries; how many writes it is, and the number of the last.
-    waiting: Vec<u8>,
+/// What is to become one frame.
+#[derive(Default)]
+struct Waiting {
+    entries: Vec<u8>,
+    /// How many writes it is, and the number of the last.
     writes: u64,
     through: u64,
+}
+
+struct Document {
+    slot: Slot,
+    /// What waits to be written, in order.
+    waiting: VecDeque<Waiting>,
     /// Who wants to read it once that is written.
     reads: Vec<Read>,
 }
@@ -138,9 +146,7 @@ impl Thread {
         match order {
             Order::Adopt(replica, log) => {
                 let slot = Slot::Open(log);
-                let document =
-                    Document { slot, waiting: Vec::new(), writes: 0, through: 0, reads: Vec::new() };
-                self.logs.insert(replica, document);
+                self.logs.insert(replica, Document { slot, waiting: VecDeque::new(), reads: Vec::new() });
                 0
             }
             Order::Write(replica, number, persist) => {
@@ -160,11 +166,19 @@ impl Thread {
 
     fn note(&mut self, replica: ReplicaId, number: u64, write: impl FnOnce(&mut Vec<u8>)) -> usize {
         let Some(document) = self.logs.get_mut(&replica) else { return 0 };
-        let before = document.waiting.len();
-        write(&mut document.waiting);
-        document.through = number;
-        document.writes += 1;
-        document.waiting.len() - before
+        let mut waiting = document.waiting.pop_back().unwrap_or_default();
+        let before = waiting.entries.len();
+        write(&mut waiting.entries);
+        let bytes = waiting.entries.len() - before;
+        if before > 0 && waiting.entries.len() > ROUND_BYTES {
+            let entries = waiting.entries.split_off(before);
+            document.waiting.push_back(waiting);
+            waiting = Waiting { entries, ..Waiting::default() };
+        }
+        waiting.writes += 1;
+        waiting.through = number;
+        document.waiting.push_back(waiting);
+        bytes
     }
 
     fn commit(&mut self) {
@@ -173,12 +187,17 @@ impl Thread {
                 document.answer_reads(&self.directory);
                 continue;
             }
-            let writes = document.writes;
-            let outcome = document.commit(&self.directory).map(|()| document.through).map_err(Arc::new);
-            if let Err(error) = &outcome {
-                tracing::warn!(path = %document.path().display(), %error, "edits could not be written");
+            while let Some(&Waiting { writes, through, .. }) = document.waiting.front() {
+                let outcome = document.commit_first(&self.directory).map(|()| through).map_err(Arc::new);
+                if let Err(error) = &outcome {
+                    tracing::warn!(path = %document.path().display(), %error, "edits could not be written");
+                }
+                let has_failed = outcome.is_err();
+                let _ = self.reports.send(Report { replica: *replica, writes, outcome });
+                if has_failed {
+                    break;
+                }
             }
-            let _ = self.reports.send(Report { replica: *replica, writes, outcome });
             document.answer_reads(&self.directory);
             document.compact_if_worth_it(&self.directory);
         }
@@ -193,15 +212,15 @@ impl Document {
         }
     }
 
-    fn commit(&mut self, directory: &Directory) -> io::Result<()> {
+    /// Writes what has waited longest. After an error it goes on waiting.
+    fn commit_first(&mut self, directory: &Directory) -> io::Result<()> {
         if let Slot::Unknown(path) = &self.slot {
             let (log, _) = Log::open(&directory.disk, path).map_err(into_io)?;
             self.slot = Slot::Open(log);
         }
-        if let Slot::Open(log) = &mut self.slot {
-            log.append(&directory.disk, &self.waiting)?;
-            self.waiting.clear();
-            self.writes = 0;
+        if let (Slot::Open(log), Some(first)) = (&mut self.slot, self.waiting.front()) {
+            log.append(&directory.disk, &first.entries)?;
+            self.waiting.pop_front();
         }
         Ok(())
     }
