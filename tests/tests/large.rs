@@ -134,7 +134,7 @@ async fn a_document_larger_than_any_update_is_compacted_served_and_handed_back()
     assert_served(&relay, &proxy, &expected).await;
 
     // A relay that has lost everything is handed all of it back by a device that starts from its own disk.
-    client.close().await;
+    client.close().await.unwrap();
     let relay = restarted(relay, &proxy, emptied.path()).await;
     let (_client, again) = open(&proxy, Store::Directory(device.path().to_owned())).await;
     assert_comes_to_have(&again, &expected).await;

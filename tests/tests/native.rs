@@ -116,7 +116,7 @@ async fn a_relay_restored_from_an_old_backup_gets_back_what_its_devices_have() {
     saved_relay(&theirs).await;
     has_text(&ours, "lost at the relay, ").await;
     // The one who deleted does not come back: the other one has to bring it all.
-    second.close().await;
+    second.close().await.unwrap();
     lead(&proxy, None);
     relay.kill().await.unwrap();
 
@@ -242,7 +242,7 @@ async fn a_refused_edit_becomes_a_branch_on_disk_and_the_document_goes_on_withou
         [(Code::UpdateTooLarge, 2)]
     );
 
-    client.close().await;
+    client.close().await.unwrap();
     let (_client, document) = open(&proxy, store()).await;
     assert_eq!(document.text("t").await.unwrap(), "small goes on");
     let again = document.branches().await.unwrap();

@@ -101,7 +101,7 @@ async fn a_paper_typed_through_cuts_and_kills_arrives_to_the_letter() {
     assert_eq!(fetched.text().unwrap(), expected);
 
     writer.saved_device().await.unwrap();
-    writing.close().await;
+    writing.close().await.unwrap();
     println!("{} bytes at the relay, {} on the device", bytes_in(data.path()), bytes_in(device.path()));
     let start = Instant::now();
     let (_reopened, writer) = open(&writer_link, Store::Directory(device.path().into())).await;

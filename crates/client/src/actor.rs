@@ -38,7 +38,7 @@ pub(crate) enum Command {
     SavedRelay { replica: ReplicaId, reply: Reply<Result<(), SavedError>> },
     Pause,
     Resume,
-    Close { reply: Reply<()> },
+    Close { reply: Reply<Result<(), SavedError>> },
 }
 
 /// Commands that are run before their effects are taken: their edits share frames and commits.
@@ -169,9 +169,9 @@ impl Actor {
                 () = sleep(wait) => {}
             }
         };
-        self.close().await;
+        let outcome = self.close().await;
         if let Some(reply) = closing {
-            let _ = reply.send(());
+            let _ = reply.send(outcome);
         }
     }
 
@@ -180,7 +180,7 @@ impl Actor {
     }
 
     /// Runs a command and those that wait behind it; answers who asked to close.
-    fn commands(&mut self, first: Command) -> Option<Reply<()>> {
+    fn commands(&mut self, first: Command) -> Option<Reply<Result<(), SavedError>>> {
         let mut next = Some(first);
         for _ in 0..TURN_COMMANDS_MAX {
             match next.take() {
@@ -366,15 +366,16 @@ impl Actor {
         }
     }
 
-    /// Ends: closes the connection, and waits until everything is on disk.
-    async fn close(mut self) {
+    /// Ends: closes the connection, and waits until everything is on disk, or could not be written.
+    async fn close(mut self) -> Result<(), SavedError> {
         self.settle();
         self.wire = Wire::Paused;
-        // Without a writer its reports end once it has written everything.
+        // Without a writer its reports end once it has tried to write everything.
         drop(self.writer.take());
         while let Some(report) = self.reports.recv().await {
             self.report(report);
         }
+        self.documents.values().try_for_each(OpenDocument::at_its_end)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The client's handle and how it is opened.
 
 use crate::actor::{Actor, Command};
-use crate::document::{Document, DocumentError};
+use crate::document::{Document, DocumentError, SavedError};
 use crate::status::Connection;
 use crate::store::{Directory, DirectoryError};
 use rustls::crypto::ring::default_provider;
@@ -68,7 +68,7 @@ pub enum OpenError {
 }
 
 /// A client: many documents on one connection. Cheap to clone. When the last handle (of it and of its
-/// documents) is dropped, it writes what it has to disk and ends.
+/// documents) is dropped, it writes what it has to disk and ends; nobody is told when that fails.
 #[derive(Debug, Clone)]
 pub struct Client {
     commands: mpsc::Sender<Command>,
@@ -87,6 +87,14 @@ impl Client {
             Store::Memory => None,
             Store::Directory(path) => Some(Arc::new(blocking(move || Directory::open(&path)).await?)),
         };
+        Client::start(options, tls, directory)
+    }
+
+    fn start(
+        options: Options,
+        tls: Option<Arc<ClientConfig>>,
+        directory: Option<Arc<Directory>>,
+    ) -> Result<Client, OpenError> {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (actor, connection) = Actor::new(options, tls, directory, inbox).map_err(OpenError::Thread)?;
         tokio::spawn(actor.run());
@@ -121,11 +129,14 @@ impl Client {
 
     /// Writes everything to disk and ends; afterwards every handle answers that it is closed. Does not
     /// wait for the relay: what it has not acknowledged is sent when the directory is opened again.
-    pub async fn close(self) {
+    ///
+    /// Fails with [`SavedError::Device`] when the disk does, and has ended all the same: what could not be
+    /// written is lost. [`Document::saved_device`] before it keeps the client then. Fails with
+    /// [`SavedError::Closed`] when it was closed before.
+    pub async fn close(self) -> Result<(), SavedError> {
         let (reply, answer) = oneshot::channel();
-        if self.commands.send(Command::Close { reply }).await.is_ok() {
-            let _ = answer.await;
-        }
+        self.commands.send(Command::Close { reply }).await.map_err(|_| SavedError::Closed)?;
+        answer.await.map_err(|_| SavedError::Closed)?
     }
 }
 
@@ -163,3 +174,6 @@ fn has_tls(url: &str) -> Option<bool> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,7 +46,7 @@ pub enum SavedError {
     /// There is no store on this device.
     #[error("the client keeps its documents in memory only")]
     Memory,
-    /// The store could not write. The edits are in memory, and it tries again by itself.
+    /// The store could not write. The edits are in memory, and it tries again by itself until the client is closed.
     #[error("edits could not be written: {0}")]
     Device(Arc<std::io::Error>),
     /// The relay refused some of them for good. They are kept on this device, in a branch if it has a store.

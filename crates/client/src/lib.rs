@@ -10,7 +10,7 @@
 //! document.insert_text("notes", 0, "Milk").await?;
 //! document.saved_device().await?; // on this disk, whatever happens to the relay
 //! document.saved_relay().await?; // on the relay's disk, whatever happens to this device
-//! client.close().await;
+//! client.close().await?;
 //! # Ok(()) }
 //! ```
 //!

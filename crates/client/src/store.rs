@@ -10,7 +10,7 @@ mod entry;
 mod frame;
 mod log;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod writer;
 
 pub use directory::DirectoryError;

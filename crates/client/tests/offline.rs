@@ -26,7 +26,7 @@ async fn edits_and_their_count_are_there_after_reopening_without_a_relay() {
     }
     document.delete_text("notes", 0, 6).await.unwrap();
     document.saved_device().await.unwrap();
-    client.close().await;
+    client.close().await.unwrap();
     assert_eq!(document.text("notes").await, Err(EditError::Closed));
     assert!(matches!(document.saved_relay().await, Err(SavedError::Closed)));
 
@@ -46,7 +46,7 @@ async fn closing_writes_what_nobody_waited_for() {
     for _ in 0..500 {
         document.insert_text("t", 0, "x").await.unwrap();
     }
-    client.close().await;
+    client.close().await.unwrap();
     let document = open(folder.path()).await.document("a").await.unwrap();
     assert_eq!(document.text("t").await.unwrap(), "x".repeat(500));
 }
@@ -98,7 +98,7 @@ async fn a_panicking_edit_is_passed_to_its_caller_and_what_it_wrote_is_an_edit_l
     });
     assert!(caller.await.unwrap_err().is_panic());
     document.insert_text("t", 4, " and whole").await.unwrap();
-    client.close().await;
+    client.close().await.unwrap();
     let document = open(folder.path()).await.document("a").await.unwrap();
     assert_eq!(document.text("t").await.unwrap(), "half and whole");
     assert_eq!(document.status().borrow().unsent.edits, 2);

@@ -21,6 +21,5 @@ async fn main() -> anyhow::Result<()> {
     while document.text(&root).await? != expected {
         changes.changed().await?;
     }
-    client.close().await;
-    Ok(())
+    Ok(client.close().await?)
 }

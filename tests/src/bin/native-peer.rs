@@ -101,7 +101,7 @@ async fn answer(peers: &Peers, name: &str, what: What) -> anyhow::Result<Value> 
     }
     if let What::Close = what {
         let peer = peers.lock().await.remove(name).context("no such peer")?;
-        peer.client.clone().close().await;
+        peer.client.clone().close().await?;
         return Ok(Value::Null);
     }
     if let What::Admit { updates } = what {

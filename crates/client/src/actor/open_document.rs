@@ -219,6 +219,16 @@ impl OpenDocument {
         }
     }
 
+    /// What the last reports said, when there will be no other.
+    pub(super) fn at_its_end(&self) -> Result<(), SavedError> {
+        match self.device() {
+            Device::Memory | Device::Saved => Ok(()),
+            Device::Failed(error) => Err(SavedError::Device(error)),
+            // The store's thread is gone without a word of them.
+            Device::Saving => Err(SavedError::Closed),
+        }
+    }
+
     /// What was waited for is in a branch.
     fn refused(&mut self, code: Code) {
         answer_all(std::mem::take(&mut self.waits_for_relay), &Err(SavedError::Refused(code)));
@@ -246,16 +256,20 @@ impl OpenDocument {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Tells how things stand, and those who wait for the relay if it is there.
-    pub(super) fn tell_status(&mut self, core: &Client, id: ReplicaId, connection: Connection) {
-        let Some(replica) = core.replica(id) else { return };
-        let device = match &self.failure {
+    /// Where the device's copy stands.
+    fn device(&self) -> Device {
+        match &self.failure {
             _ if self.is_in_memory => Device::Memory,
             Some(error) => Device::Failed(error.clone()),
             None if self.saved == self.written => Device::Saved,
             None => Device::Saving,
-        };
-        let (link, unsent) = (replica.link(), replica.unsent());
+        }
+    }
+
+    /// Tells how things stand, and those who wait for the relay if it is there.
+    pub(super) fn tell_status(&mut self, core: &Client, id: ReplicaId, connection: Connection) {
+        let Some(replica) = core.replica(id) else { return };
+        let (device, link, unsent) = (self.device(), replica.link(), replica.unsent());
         self.status.send_replace(Status { connection, link, device, unsent });
         let waiting = std::mem::take(&mut self.waits_for_relay);
         let (done, waiting): (Vec<_>, Vec<_>) =

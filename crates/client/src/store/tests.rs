@@ -22,7 +22,7 @@ use yrs::{GetString, ReadTxn, Text, Transact, WriteTxn};
 
 /// Steps towards the disk that are left before the power goes, and the directories that were synced.
 #[derive(Debug, Clone)]
-pub(super) struct Power(Arc<AtomicUsize>, Arc<Mutex<Vec<PathBuf>>>);
+pub(crate) struct Power(Arc<AtomicUsize>, Arc<Mutex<Vec<PathBuf>>>);
 
 impl Default for Power {
     fn default() -> Self {
@@ -43,13 +43,19 @@ impl Power {
         self.1.lock().unwrap().push(directory.to_path_buf());
     }
 
-    fn goes_after(&self, steps: usize) {
+    pub(crate) fn goes_after(&self, steps: usize) {
         self.0.store(steps, Ordering::Relaxed);
     }
 
     fn left(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// A directory on a disk whose power can go.
+pub(crate) fn directory_on(power: &Power, path: &Path) -> Directory {
+    let disk = super::directory::Disk { power: power.clone() };
+    Directory::open_on(disk, path).unwrap()
 }
 
 fn name() -> DocumentName {
@@ -146,8 +152,7 @@ fn the_names_of_all_directories_that_are_made_are_synced() {
     let power = Power::default();
     // The second opening finds what the first one made, perhaps without having synced it.
     for _ in 0..2 {
-        let disk = super::directory::Disk { power: power.clone() };
-        Directory::open_on(disk, &folder.join("a/b/c")).unwrap();
+        directory_on(&power, &folder.join("a/b/c"));
         let synced = std::mem::take(&mut *power.1.lock().unwrap());
         for parent in ["a/b", "a", ""] {
             assert!(synced.contains(&folder.join(parent)), "{parent:?} of {synced:?}");
@@ -307,8 +312,7 @@ fn a_kill_between_any_two_steps_loses_no_edit_that_was_saved() {
         let power = Power::default();
         let (mut saved, mut unsent) = (String::new(), 0);
         {
-            let disk = super::directory::Disk { power: power.clone() };
-            let directory = Directory::open_on(disk, folder.path()).unwrap();
+            let directory = directory_on(&power, folder.path());
             power.goes_after(steps);
             finished = live_until_the_power_goes(&directory, &mut saved, &mut unsent).is_some();
             assert!(finished || power.left() == 0);
@@ -334,8 +338,7 @@ fn a_failed_write_can_be_tried_again() {
     loop {
         let folder = tempfile::tempdir().unwrap();
         let power = Power::default();
-        let disk = super::directory::Disk { power: power.clone() };
-        let directory = Directory::open_on(disk, folder.path()).unwrap();
+        let directory = directory_on(&power, folder.path());
         let mut loaded = directory.load(&name(), 0, 5).unwrap();
         let mut replica = typist();
         append(&directory, &mut loaded.log, &type_one(&mut replica, "first, ")).unwrap();
@@ -455,8 +458,7 @@ struct Desk {
 
 impl Desk {
     fn open(folder: &Path, power: &Power) -> Desk {
-        let disk = super::directory::Disk { power: power.clone() };
-        let directory = Arc::new(Directory::open_on(disk, folder).unwrap());
+        let directory = Arc::new(directory_on(power, folder));
         let loaded = directory.load(&name(), 0, 1).unwrap();
         let (reports_in, reports) = unbounded_channel();
         let writer = Writer::start(directory, reports_in).unwrap();
