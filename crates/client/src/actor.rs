@@ -409,3 +409,6 @@ fn first_status(store: &Store, connection: status::Connection) -> Status {
         unsent: tidewell_sync_core::replica::Unsent::default(),
     }
 }
+
+#[cfg(test)]
+mod tests;

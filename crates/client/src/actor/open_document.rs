@@ -163,6 +163,8 @@ impl Actor {
         let acknowledged =
             std::mem::take(&mut stored.outbox).into_iter().filter(|row| !rows.contains(&row.id));
         stored.received.extend(acknowledged.map(|row| row.update));
+        // It may cover rows that leave: those that the relay has.
+        stored.cursor = None;
         self.written += 1;
         self.unsaved += 1;
         document.writing(self.written);
