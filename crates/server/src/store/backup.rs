@@ -18,6 +18,9 @@ const PAGES_AT_ONCE: i32 = 256;
 /// Pause where SQLite is busy.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
+/// What SQLite keeps beside a database while it is in use, and after its process was killed.
+const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
+
 /// Why there is no copy. What was there before is as it was.
 #[derive(Debug, Error)]
 pub enum BackupError {
@@ -38,6 +41,16 @@ pub enum BackupError {
     /// Nothing is overwritten.
     #[error("{} is there already", path.display())]
     Exists {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// SQLite would take it for a part of the copy.
+    #[error(
+        "{} belongs to a database that was here before, and would be taken for a part of the copy: move it away with \
+         that database's file",
+        path.display()
+    )]
+    LeftOver {
         /// What is there.
         path: PathBuf,
     },
@@ -178,11 +191,20 @@ fn finish(copy: &mut Connection) -> Result<(), BackupError> {
     Ok(())
 }
 
+/// Refuses where a file has the copy's name, or one that SQLite reads together with it.
 fn refuse_existing(path: &Path) -> Result<(), BackupError> {
-    match path.symlink_metadata() {
-        Ok(_) => Err(BackupError::Exists { path: path.to_owned() }),
-        Err(_) => Ok(()),
+    if is_there(path) {
+        return Err(BackupError::Exists { path: path.to_owned() });
     }
+    match SIDE_FILES.map(|suffix| beside(path, suffix)).into_iter().find(|path| is_there(path)) {
+        Some(path) => Err(BackupError::LeftOver { path }),
+        None => Ok(()),
+    }
+}
+
+/// True also of a link that leads nowhere.
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {

@@ -187,3 +187,40 @@ fn nothing_is_overwritten_and_what_is_no_backup_is_not_restored() {
     refused(&["restore", "--from", path(&backup), "--data", path(&data)], "is there already");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3, "nothing unfinished is left");
 }
+
+/// SQLite would play the old log back over the pages of the backup.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_relay_left_beside_its_store_does_not_become_part_of_a_restored_one() {
+    let (folder, data) = data();
+    let relay = Relay::start(&data);
+    let backup = folder.path().join("backup.db");
+    let (early, late) = (Author::new(1), Author::new(2));
+    let mut client = Client::connect(&relay).await;
+    client.open(1, "a/early").await;
+    type_letters(&mut client, &early, 3).await;
+    assert!(run(&["backup", "--data", path(&data), "--to", path(&backup)]).1);
+    let mut client = Client::connect(&relay).await;
+    client.open(1, "a/late").await;
+    type_letters(&mut client, &late, 3).await;
+    relay.kill();
+    let store = data.join("tidewell.db");
+    let restore = ["restore", "--from", path(&backup), "--data", path(&data)];
+    std::fs::rename(&store, folder.path().join("lost.db")).unwrap();
+    // One after the other is moved away, as the message says.
+    for beside in ["tidewell.db-wal", "tidewell.db-shm"] {
+        let (said, done) = run(&restore);
+        assert!(!done && said.contains(beside) && said.contains("move it away"), "{said}");
+        assert!(!store.exists() && !data.join("tidewell.db.partial").exists());
+        std::fs::rename(data.join(beside), folder.path().join(beside)).unwrap();
+    }
+    let (said, done) = run(&restore);
+    assert!(done, "{said}");
+    let (said, in_order) = run(&["verify", "--data", path(&data)]);
+    assert!(in_order && said.starts_with("1 documents"), "{said}");
+    assert_eq!(text_of(&Relay::start(&data), "a/early").await, early.text());
+
+    let other = folder.path().join("other.db");
+    std::fs::write(folder.path().join("other.db-journal"), b"").unwrap();
+    let (said, done) = run(&["backup", "--data", path(&data), "--to", path(&other)]);
+    assert!(!done && said.contains("other.db-journal") && !other.exists(), "{said}");
+}
