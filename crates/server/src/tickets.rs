@@ -21,7 +21,7 @@ pub(crate) struct Tickets(Mutex<Inner>);
 #[derive(Default)]
 struct Inner {
     tickets: FxHashMap<String, Ticket>,
-    /// In the order in which they end.
+    /// In the order in which they end; some of them may have been used.
     ends: VecDeque<(Instant, String)>,
     /// How many each subject has.
     counts: FxHashMap<String, usize>,
@@ -41,7 +41,7 @@ impl Tickets {
         let name = URL_SAFE_NO_PAD.encode(rand::rng().random::<[u8; 24]>());
         let mut inner = self.0.lock();
         inner.drop_ended(now);
-        if inner.ends.len() >= TICKETS_MAX {
+        if inner.tickets.len() >= TICKETS_MAX {
             return None;
         }
         if let Some(subject) = ticket.pass.subject() {
@@ -53,6 +53,7 @@ impl Tickets {
         }
         inner.ends.push_back((now + TICKET_VALID, name.clone()));
         inner.tickets.insert(name.clone(), ticket);
+        inner.forget_used();
         Some(name)
     }
 
@@ -68,6 +69,14 @@ impl Inner {
     fn drop_ended(&mut self, now: Instant) {
         while let Some((_, name)) = self.ends.pop_front_if(|(end, _)| *end <= now) {
             self.remove(&name);
+        }
+    }
+
+    /// Those who use tickets as fast as they get them take no more memory than those who keep them.
+    fn forget_used(&mut self) {
+        if self.ends.len() > 2 * TICKETS_MAX {
+            let tickets = &self.tickets;
+            self.ends.retain(|(_, name)| tickets.contains_key(name));
         }
     }
 
@@ -113,5 +122,22 @@ mod tests {
         assert!(tickets.issue(ticket(), start).is_none());
         assert!(tickets.issue(ticket(), start + TICKET_VALID).is_some());
         assert_eq!(tickets.0.lock().tickets.len(), 1);
+    }
+
+    #[test]
+    fn a_ticket_that_was_used_takes_no_place() {
+        let (tickets, start) = (Tickets::default(), Instant::now());
+        let kept = tickets.issue(ticket(), start).unwrap();
+        for number in 1..=5 * TICKETS_MAX {
+            let name = tickets.issue(ticket(), start).unwrap_or_else(|| panic!("ticket {number}"));
+            assert!(tickets.redeem(&name, start).is_some());
+        }
+        assert!(tickets.0.lock().ends.len() <= 2 * TICKETS_MAX);
+        assert!(tickets.redeem(&kept, start).is_some());
+        assert!(tickets.issue(ticket(), start).is_some());
+        assert_eq!(tickets.0.lock().tickets.len(), 1);
+        drop(tickets.redeem("", start + TICKET_VALID));
+        let inner = tickets.0.lock();
+        assert!(inner.tickets.is_empty() && inner.ends.is_empty());
     }
 }
