@@ -3,7 +3,7 @@
 //! The log is the truth and stays until the snapshot has been verified and the history has passed.
 
 use crate::compaction::{End, Pause};
-use crate::limits::PRUNE_ROWS_MAX;
+use crate::limits::PRUNE_DOCUMENTS_MAX;
 use crate::materializer::{CompactError, Pool};
 use crate::metrics::Metrics;
 use crate::room_handle::RoomHandle;
@@ -186,7 +186,7 @@ impl Compactor {
         let (done, swapped) = oneshot::channel();
         self.writer.run(Job::Swap { snapshot, done });
         swapped.await.map_err(|_| CompactionError::Ending)??;
-        self.prune(Some(document.clone())).await;
+        tell_unpruned(self.prune(std::slice::from_ref(document)).await);
         Ok(end)
     }
 
@@ -200,20 +200,40 @@ impl Compactor {
         self.metrics.quarantined.increment(1);
     }
 
-    /// Deletes rows that are covered by snapshots and older than the history, of one document or of all:
-    /// a few at a time, with commits in between.
-    pub(crate) async fn prune(&self, document: Option<DocumentName>) {
+    /// Deletes rows that are covered by snapshots and older than the history, of all documents.
+    pub(crate) async fn prune_all(&self) {
+        let pruned = async {
+            // Off the writer's thread: it is all documents that are looked at.
+            let documents = self.readers.prunable(self.delete_before_ms()).await?;
+            for documents in documents.chunks(PRUNE_DOCUMENTS_MAX) {
+                self.prune(documents).await?;
+            }
+            Ok::<(), CompactionError>(())
+        };
+        tell_unpruned(pruned.await);
+    }
+
+    /// … of some: a few rows at a time, with commits in between.
+    async fn prune(&self, documents: &[DocumentName]) -> Result<(), CompactionError> {
+        let delete_before_ms = self.delete_before_ms();
         loop {
             let (done, pruned) = oneshot::channel();
-            let delete_before_ms = now_ms().saturating_sub(self.history_ms);
-            let document = document.clone();
-            self.writer.run(Job::Prune { document, delete_before_ms, rows_max: PRUNE_ROWS_MAX, done });
-            match pruned.await {
-                Ok(Ok(rows)) if rows == PRUNE_ROWS_MAX => {}
-                Ok(Err(error)) => return tracing::warn!(%error, "old rows could not be deleted"),
-                _ => return,
+            self.writer.run(Job::Prune { documents: documents.to_vec(), delete_before_ms, done });
+            if pruned.await.map_err(|_| CompactionError::Ending)?? == 0 {
+                return Ok(());
             }
         }
+    }
+
+    fn delete_before_ms(&self) -> u64 {
+        now_ms().saturating_sub(self.history_ms)
+    }
+}
+
+fn tell_unpruned(pruned: Result<(), CompactionError>) {
+    match pruned {
+        Ok(()) | Err(CompactionError::Ending) => {}
+        Err(error) => tracing::warn!(%error, "old rows could not be deleted"),
     }
 }
 

@@ -134,8 +134,14 @@ pub(crate) const RECENT_ROW_BYTES_MAX: usize = 1 << 10;
 /// Old rows are looked for this often.
 pub(crate) const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
-/// Rows deleted at a time, so that no commit waits long behind it.
+/// Rows deleted at a time, so that no commit waits long behind it …
 pub(crate) const PRUNE_ROWS_MAX: usize = 2_000;
+
+/// … and their bytes: of a large row each page is read.
+pub(crate) const PRUNE_BYTES_MAX: i64 = 16 << 20;
+
+/// Documents whose old rows are deleted together: one sync for all of them.
+pub(crate) const PRUNE_DOCUMENTS_MAX: usize = 100;
 
 /// The rooms are swept this often.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(1);

@@ -382,7 +382,7 @@ async fn keep_house(relay: Arc<Relay>, certificate: Option<Arc<Certificate>>, ch
             }
             _ = prune.tick() => {
                 let compactor = relay.compactor.clone();
-                tokio::spawn(async move { compactor.prune(None).await });
+                tokio::spawn(async move { compactor.prune_all().await });
             }
         }
     }

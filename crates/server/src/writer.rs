@@ -36,11 +36,10 @@ pub(crate) enum Job {
     Quarantine { document: DocumentName, reason: String, done: oneshot::Sender<Result<(), CommitError>> },
     /// Ends a document's quarantine.
     Release { document: DocumentName, done: oneshot::Sender<Result<bool, CommitError>> },
-    /// Deletes old rows, of one document or of all.
+    /// Deletes some old rows of documents.
     Prune {
-        document: Option<DocumentName>,
+        documents: Vec<DocumentName>,
         delete_before_ms: u64,
-        rows_max: usize,
         done: oneshot::Sender<Result<usize, SwapError>>,
     },
     /// Keeps a revocation.
@@ -359,8 +358,8 @@ impl Writer {
                     tracing::warn!(%error, "a checkpoint failed; it is tried again");
                 }
             }
-            Job::Prune { document, delete_before_ms, rows_max, done } => {
-                let _ = done.send(self.store.prune(document.as_ref(), delete_before_ms, rows_max));
+            Job::Prune { documents, delete_before_ms, done } => {
+                let _ = done.send(self.store.prune(&documents, delete_before_ms));
             }
         }
     }

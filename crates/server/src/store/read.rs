@@ -91,6 +91,11 @@ impl Readers {
         Readers { shared: Arc::new(shared) }
     }
 
+    /// Documents whose first row is one that their snapshot covers and was written before `before_ms`.
+    pub(crate) async fn prunable(&self, before_ms: u64) -> Result<Vec<DocumentName>, ReadError> {
+        self.read(move |connection, _| Ok(prunable(connection, before_ms)?)).await
+    }
+
     /// Reads a document. `None`: it was never written to.
     pub(crate) async fn document(&self, name: DocumentName) -> Result<Option<StoredDocument>, ReadError> {
         self.read(move |connection, recent| {
@@ -163,13 +168,10 @@ pub(crate) fn covered_rows(
         let (first, sequence): (i64, i64) = (row.get(0)?, row.get(1)?);
         rows.push(Row { first: unsigned(first)?, sequence: unsigned(sequence)?, update: bytes(row, 2)? });
     }
-    // Rows are pruned from the beginning.
-    if rows.first().is_none_or(|row| row.first != 1) {
-        return Ok(None);
-    }
-    match contiguous(&rows, 0)? {
-        last if last == through => Ok(Some(rows.into_iter().map(|row| row.update).collect())),
-        last => Err(ReadError::Gap { after: last }),
+    // Rows are pruned from the beginning. They once were in the middle, too, after the clock had been ahead.
+    match contiguous(&rows, 0) {
+        Ok(last) if last == through => Ok(Some(rows.into_iter().map(|row| row.update).collect())),
+        _ => Ok(None),
     }
 }
 
@@ -251,11 +253,28 @@ fn since(
         return Ok(Since::Pruned);
     }
     let through = match rows.first() {
-        Some(row) => contiguous(&rows, row.first.saturating_sub(1))?,
+        Some(row) => match contiguous(&rows, row.first.saturating_sub(1)) {
+            // Rows in the middle were pruned once, after the clock had been ahead.
+            Err(ReadError::Gap { after }) if after < snapshot_sequence(&transaction, id)? => {
+                return Ok(Since::Pruned);
+            }
+            through => through?,
+        },
         None if snapshot_sequence(&transaction, id)? > after => return Ok(Since::Pruned),
         None => after,
     };
     Ok(Since::Rows { through, updates: rows.into_iter().map(|row| row.update).collect() })
+}
+
+fn prunable(connection: &Connection, before_ms: u64) -> Result<Vec<DocumentName>, rusqlite::Error> {
+    let mut statement = connection.prepare_cached(
+        "SELECT name FROM document JOIN snapshot ON snapshot.document = id
+         WHERE (SELECT at_ms FROM log WHERE log.document = id AND log.sequence <= snapshot.sequence
+                ORDER BY log.sequence LIMIT 1) < ?1",
+    )?;
+    let names = statement.query_map([to_sql(before_ms)?], |row| row.get::<_, String>(0))?;
+    // A name that no document can have is what `tidewell verify` tells of.
+    names.filter_map(|name| name.map(|name| DocumentName::parse(&name).ok()).transpose()).collect()
 }
 
 fn snapshot_sequence(connection: &Connection, id: i64) -> Result<u64, ReadError> {

@@ -2,7 +2,8 @@
 
 use super::recent::move_to_log;
 use super::{Store, to_sql};
-use rusqlite::{OptionalExtension, TransactionBehavior};
+use crate::limits::{PRUNE_BYTES_MAX, PRUNE_ROWS_MAX};
+use rusqlite::{OptionalExtension, Transaction, TransactionBehavior};
 use thiserror::Error;
 use tidewell_sync_core::document_name::DocumentName;
 
@@ -58,37 +59,70 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes rows that snapshots cover and that were written before `delete_before_ms`, of one document
-    /// or of all; at most `rows_max`, so that no commit waits long behind it. Answers how many.
+    /// Deletes the first rows of documents, as far as their snapshots cover them and they were written before
+    /// `delete_before_ms`: a younger one keeps all that follow it, also where the clock was ahead when it was written, for
+    /// a log has no gaps. A bounded number at a time, so that no commit waits long behind it; answers how many.
     pub(crate) fn prune(
         &mut self,
-        document: Option<&DocumentName>,
+        documents: &[DocumentName],
         delete_before_ms: u64,
-        rows_max: usize,
     ) -> Result<usize, SwapError> {
-        let rows_max = i64::try_from(rows_max).unwrap_or(i64::MAX);
         let before_ms = to_sql(delete_before_ms)?;
-        let deleted = match document {
-            Some(document) => {
-                let mut statement = self.connection.prepare_cached(
-                    "DELETE FROM log WHERE (document, sequence) IN (
-                        SELECT log.document, log.sequence FROM document
-                        JOIN snapshot ON snapshot.document = document.id
-                        JOIN log ON log.document = document.id AND log.sequence <= snapshot.sequence
-                        WHERE document.name = ?3 AND log.at_ms < ?1 LIMIT ?2)",
-                )?;
-                statement.execute((before_ms, rows_max, document.as_str()))?
-            }
-            None => {
-                let mut statement = self.connection.prepare_cached(
-                    "DELETE FROM log WHERE (document, sequence) IN (
-                        SELECT log.document, log.sequence FROM snapshot
-                        JOIN log ON log.document = snapshot.document AND log.sequence <= snapshot.sequence
-                        WHERE log.at_ms < ?1 LIMIT ?2)",
-                )?;
-                statement.execute((before_ms, rows_max))?
-            }
-        };
-        Ok(deleted)
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut pruned = Pruned::default();
+        for document in documents {
+            prune(&transaction, document, before_ms, &mut pruned)?;
+        }
+        transaction.commit()?;
+        Ok(pruned.rows)
     }
+}
+
+/// What was deleted at a time.
+#[derive(Debug, Default)]
+struct Pruned {
+    rows: usize,
+    bytes: i64,
+}
+
+impl Pruned {
+    fn is_enough(&self) -> bool {
+        self.rows >= PRUNE_ROWS_MAX || self.bytes >= PRUNE_BYTES_MAX
+    }
+}
+
+fn prune(
+    transaction: &Transaction<'_>,
+    document: &DocumentName,
+    before_ms: i64,
+    pruned: &mut Pruned,
+) -> Result<(), rusqlite::Error> {
+    let covered: Option<(i64, i64)> = transaction
+        .prepare_cached(
+            "SELECT id, snapshot.sequence FROM document JOIN snapshot ON snapshot.document = id WHERE name = ?1",
+        )?
+        .query_row([document.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((id, covered)) = covered else { return Ok(()) };
+    let mut statement = transaction.prepare_cached(
+        "SELECT sequence, at_ms, length(update_v1) FROM log WHERE document = ?1 AND sequence <= ?2
+         ORDER BY sequence",
+    )?;
+    let mut found = statement.query((id, covered))?;
+    let mut through = None;
+    while !pruned.is_enough()
+        && let Some(row) = found.next()?
+        && row.get::<_, i64>(1)? < before_ms
+    {
+        through = Some(row.get::<_, i64>(0)?);
+        pruned.rows += 1;
+        pruned.bytes += row.get::<_, i64>(2)?;
+    }
+    drop(found);
+    if let Some(through) = through {
+        transaction
+            .prepare_cached("DELETE FROM log WHERE document = ?1 AND sequence <= ?2")?
+            .execute((id, through))?;
+    }
+    Ok(())
 }

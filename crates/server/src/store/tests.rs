@@ -1,5 +1,5 @@
 use super::*;
-use crate::limits::{RECENT_FACTOR_MAX, SETTLE_ROWS, SETTLE_ROWS_AT_ONCE};
+use crate::limits::{PRUNE_ROWS_MAX, RECENT_FACTOR_MAX, SETTLE_ROWS, SETTLE_ROWS_AT_ONCE};
 use bytes::Bytes;
 use std::sync::Arc;
 use tidewell_sync_core::document_name::DocumentName;
@@ -116,8 +116,10 @@ async fn a_snapshot_keeps_the_rows_of_the_history_and_deletes_older_ones() {
         store.append([row(&a, sequence, sequence, &text("row"))], sequence * 100).unwrap();
     }
     store.swap_snapshot(&snapshot(&a, 3, b"snapshot"), 400).unwrap();
-    assert_eq!(store.prune(Some(&name("b")), 200, 100).unwrap(), 0, "another document");
-    assert_eq!(store.prune(Some(&a), 200, 100).unwrap(), 1);
+    assert_eq!(store.prune(&[name("b")], 200).unwrap(), 0, "another document");
+    assert_eq!(store.readers(1).prunable(100).await.unwrap(), []);
+    assert_eq!(store.readers(1).prunable(200).await.unwrap(), std::slice::from_ref(&a));
+    assert_eq!(store.prune(std::slice::from_ref(&a), 200).unwrap(), 1);
     let found = load(&store, &a).await.unwrap().unwrap();
     assert_eq!((found.sequence, found.snapshot_sequence), (4, 3));
     assert_eq!(found.updates().collect::<Vec<_>>(), [&b"snapshot"[..], b"row"]);
@@ -127,7 +129,9 @@ async fn a_snapshot_keeps_the_rows_of_the_history_and_deletes_older_ones() {
         panic!("the rows of the history are there")
     };
     assert_eq!((through, updates.len()), (4, 3));
-    assert_eq!(store.prune(None, 400, 100).unwrap(), 2, "what the snapshot does not cover stays");
+    let both = [name("b"), a.clone()];
+    assert_eq!(store.prune(&both, 500).unwrap(), 2, "what the snapshot does not cover stays");
+    assert_eq!(readers.prunable(500).await.unwrap(), []);
     assert_eq!(readers.since(a.clone(), 2, 1000).await.unwrap(), Since::Pruned);
     assert_eq!(load(&store, &a).await.unwrap().unwrap().sequence, 4);
 }
@@ -140,7 +144,7 @@ async fn a_log_that_was_deleted_to_its_end_is_not_taken_for_nothing_new() {
     let a = name("a");
     store.append([row(&a, 1, 1, &text("a1")), row(&a, 2, 2, &text("a2"))], 100).unwrap();
     store.swap_snapshot(&snapshot(&a, 2, b"all"), 500).unwrap();
-    assert_eq!(store.prune(Some(&a), 500, 100).unwrap(), 2);
+    assert_eq!(store.prune(std::slice::from_ref(&a), 500).unwrap(), 2);
     let readers = store.readers(1);
     assert_eq!(readers.since(a.clone(), 1, 1000).await.unwrap(), Since::Pruned);
     let nothing = Since::Rows { through: 2, updates: Vec::new() };
@@ -149,6 +153,73 @@ async fn a_log_that_was_deleted_to_its_end_is_not_taken_for_nothing_new() {
     assert_eq!((found.sequence, found.tail.len()), (2, 0));
     store.append([row(&a, 3, 3, &text("a3"))], 600).unwrap();
     assert_eq!(load(&store, &a).await.unwrap().unwrap().sequence, 3);
+}
+
+#[tokio::test]
+async fn a_row_that_was_written_while_the_clock_was_ahead_keeps_those_that_follow() {
+    let scratch = Scratch::new();
+    let (_directory, store) = scratch.open(7);
+    let mut store = store.unwrap();
+    let a = name("a");
+    for (sequence, at_ms) in [(1, 100), (2, 9_000), (3, 300), (4, 400), (5, 500)] {
+        store.append([row(&a, sequence, sequence, &text("row"))], at_ms).unwrap();
+    }
+    store.swap_snapshot(&snapshot(&a, 4, b"snapshot"), 600).unwrap();
+    assert_eq!(store.prune(std::slice::from_ref(&a), 1_000).unwrap(), 1);
+    let readers = store.readers(1);
+    for (after, count) in [(1, 4), (2, 3), (3, 2), (4, 1)] {
+        let rows = Since::Rows { through: 5, updates: vec![text("row"); count] };
+        assert_eq!(readers.since(a.clone(), after, 1000).await.unwrap(), rows);
+    }
+    assert_eq!(store.prune(std::slice::from_ref(&a), 10_000).unwrap(), 3);
+}
+
+#[tokio::test]
+async fn a_gap_among_rows_that_the_snapshot_covers_is_taken_for_pruned() {
+    let scratch = Scratch::new();
+    let (_directory, store) = scratch.open(7);
+    let mut store = store.unwrap();
+    let a = name("a");
+    for sequence in 1..=6 {
+        store.append([row(&a, sequence, sequence, &text("row"))], 100).unwrap();
+    }
+    store.swap_snapshot(&snapshot(&a, 4, b"snapshot"), 600).unwrap();
+    settle(&mut store);
+    let readers = store.readers(1);
+    let delete = |sequence| {
+        store.connection.execute("DELETE FROM log WHERE sequence = ?1", [sequence]).unwrap();
+    };
+    delete(3);
+    assert!(covered_rows(&store.connection, &a, 4).unwrap().is_none());
+    for (after, is_pruned) in [(0, true), (1, true), (2, true), (3, false), (4, false)] {
+        let since = readers.since(a.clone(), after, 1000).await.unwrap();
+        assert_eq!(since == Since::Pruned, is_pruned, "after {after}: {since:?}");
+    }
+    assert_eq!(load(&store, &a).await.unwrap().unwrap().sequence, 6);
+    delete(5);
+    assert!(matches!(readers.since(a.clone(), 3, 1000).await, Err(ReadError::Gap { after: 4 })));
+    assert!(matches!(load(&store, &a).await, Err(ReadError::Gap { after: 4 })));
+}
+
+#[test]
+fn old_rows_are_deleted_a_bounded_number_and_size_at_a_time() {
+    let scratch = Scratch::new();
+    let (_directory, store) = scratch.open(7);
+    let mut store = store.unwrap();
+    let (many, large) = (name("many"), name("large"));
+    let (small, update) = (text("row"), Bytes::from(vec![b'x'; 6 << 20]));
+    let rows = PRUNE_ROWS_MAX as u64 + 1;
+    store.append((1..=rows).map(|sequence| row(&many, sequence, sequence, &small)), 10).unwrap();
+    store.swap_snapshot(&snapshot(&many, rows, b"snapshot"), 20).unwrap();
+    for sequence in 1..=5 {
+        store.append([row(&large, sequence, sequence, &update)], 10).unwrap();
+    }
+    store.swap_snapshot(&snapshot(&large, 5, b"snapshot"), 20).unwrap();
+    let documents = [many, large];
+    assert_eq!(store.prune(&documents, 10).unwrap(), 0);
+    let pruned: Vec<usize> =
+        std::iter::repeat_with(|| store.prune(&documents, 20).unwrap()).take(4).collect();
+    assert_eq!(pruned, [PRUNE_ROWS_MAX, 1 + 3, 2, 0]);
 }
 
 /// What one document should read as.
@@ -195,7 +266,9 @@ async fn rows_on_their_way_to_their_places_are_read_like_all_others() {
                     let rows = updates
                         .iter()
                         .map(|(index, first, through, update)| row(&names[*index], *first, *through, update));
-                    store.append(rows, step).unwrap();
+                    // The clock is ahead now and then.
+                    let at_ms = if random.random_range(0..4) == 0 { 10 * step } else { step };
+                    store.append(rows, at_ms).unwrap();
                 }
                 6 => store.start_settling(),
                 7 => store.settle_some().unwrap(),
@@ -205,7 +278,7 @@ async fn rows_on_their_way_to_their_places_are_read_like_all_others() {
                     if expected.last() > expected.snapshot {
                         expected.snapshot = expected.last();
                         store.swap_snapshot(&snapshot(name, expected.snapshot, b"snapshot"), step).unwrap();
-                        store.prune(Some(name), step, 1000).unwrap();
+                        store.prune(std::slice::from_ref(name), step).unwrap();
                     }
                 }
                 // As after a crash: nothing is tidied up.

@@ -65,6 +65,27 @@ async fn a_cursor_older_than_the_history_gets_everything() {
     assert_eq!(doc.text(), author.text());
 }
 
+/// As a relay left it that deleted old rows while younger ones, by a clock that had been ahead, were before them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_before_rows_that_are_gone_from_the_middle_gets_everything() {
+    let (_folder, data) = data();
+    let relay = Relay::start(&data);
+    let author = Author::new(1);
+    type_letters(&relay, "a/doc", &author, 550).await;
+    relay.wait_until(|relay| relay.figure("tidewell_compactions_total") > 0.0);
+    relay.terminate();
+    let store = rusqlite::Connection::open(data.join("tidewell.db")).unwrap();
+    store.execute("DELETE FROM log WHERE sequence BETWEEN 200 AND 300", []).unwrap();
+    drop(store);
+    assert!(output(&["verify", "--data", data.to_str().unwrap()]).status.success());
+    let relay = Relay::start(&data);
+    let (mut old, doc) = (Client::connect(&relay).await, Author::new(2));
+    let cursor = old.cursor(100);
+    old.open_at(1, "a/doc", cursor).await;
+    old.updates_through(550).await.iter().for_each(|update| doc.applies(update));
+    assert_eq!(doc.text(), author.text());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_materializer_sync_goes_on_and_compaction_once_there_is_one() {
     let (folder, data) = data();
