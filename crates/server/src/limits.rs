@@ -364,9 +364,12 @@ pub(crate) const CERTIFICATE_FILE_BYTES_MAX: u64 = 1 << 20;
 /// A TLS handshake takes at most this long: two round trips, over links that lose packets.
 pub(crate) const TLS_HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 
-/// TLS handshakes at a time; who comes then waits in the system's queue. Each has a socket and some 20 kB, and takes the
-/// processor for less than a millisecond.
+/// TLS handshakes at a time; who comes then is closed, and comes back. Each has a socket and some 20 kB, and takes the
+/// processor for less than a millisecond. Trusted proxies and this machine have as many for themselves.
 pub(crate) const TLS_HANDSHAKES_MAX: usize = 4 << 10;
+
+/// One address gets this part of them: some that say nothing do not keep everybody out.
+pub(crate) const TLS_HANDSHAKE_SHARE: usize = 4;
 
 /// Bytes of an HMAC secret, as RFC 7518 asks for. Whoever has a token can try secrets on it.
 pub(crate) const HMAC_SECRET_BYTES_MIN: usize = 32;

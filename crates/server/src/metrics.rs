@@ -38,6 +38,7 @@ limits! {
     RequestHeadWithin = "request_head_within",
     RequestHeadBytes = "request_head_bytes",
     LastAnswerWithin = "last_answer_within",
+    Handshakes = "tls_handshakes",
 }
 
 /// The relay's figures. Made once for each relay, so that several can run in one process.

@@ -93,7 +93,8 @@ impl Places {
         }
     }
 
-    fn take(&self, address: IpAddr) -> Result<Arc<Place>, Limit> {
+    /// A place for somebody at an address, if there is one.
+    pub(crate) fn take(&self, address: IpAddr) -> Result<Arc<Place>, Limit> {
         let limits = &self.limits;
         let most = if address.is_loopback() { limits.per_loopback } else { limits.per_address };
         let address = network(address);

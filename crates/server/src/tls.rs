@@ -1,8 +1,11 @@
 //! TLS: the certificate of now, and a listener that answers with it.
 
-use crate::door::{Arrivals, Door, Visitor};
-use crate::limits::{CERTIFICATE_FILE_BYTES_MAX, TLS_HANDSHAKE_WITHIN, TLS_HANDSHAKES_MAX};
-use crate::metrics::Metrics;
+use crate::door::{Arrivals, Visitor};
+use crate::limits::{
+    CERTIFICATE_FILE_BYTES_MAX, TLS_HANDSHAKE_SHARE, TLS_HANDSHAKE_WITHIN, TLS_HANDSHAKES_MAX,
+};
+use crate::metrics::{Limit, Metrics};
+use crate::places::{Place, PlaceLimits, Places, Standing};
 use parking_lot::{Mutex, RwLock};
 use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
@@ -153,20 +156,39 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, CertificateError> {
     Ok(bytes)
 }
 
-/// Hands on connections whose handshake is done. None waits for another's.
-pub(crate) struct TlsDoor {
-    door: Door,
+/// Hands on connections whose handshake is done. None waits for another's, nor for those that never end: who finds no slot is
+/// closed.
+pub(crate) struct TlsDoor<A> {
+    arrivals: A,
     certificate: Arc<Certificate>,
+    strangers: Places,
+    trusted: Places,
     handshakes: JoinSet<Option<(TlsStream<TcpStream>, Visitor)>>,
 }
 
-impl TlsDoor {
-    pub(crate) fn new(door: Door, certificate: Arc<Certificate>) -> Self {
-        TlsDoor { door, certificate, handshakes: JoinSet::new() }
+impl<A: Arrivals<Io = TcpStream>> TlsDoor<A> {
+    pub(crate) fn new(arrivals: A, certificate: Arc<Certificate>) -> Self {
+        TlsDoor::with_slots(arrivals, certificate, TLS_HANDSHAKES_MAX)
+    }
+
+    fn with_slots(arrivals: A, certificate: Arc<Certificate>, slots: usize) -> Self {
+        let all = PlaceLimits { total: slots, per_address: slots, per_loopback: slots };
+        let shared = PlaceLimits { per_address: slots.div_ceil(TLS_HANDSHAKE_SHARE), ..all };
+        let (strangers, trusted) = (Places::new(shared), Places::new(all));
+        TlsDoor { arrivals, certificate, strangers, trusted, handshakes: JoinSet::new() }
+    }
+
+    /// A slot for a visitor's handshake. Trusted proxies and this machine have their own, which nobody else can take: whoever
+    /// asks whether the relay is alive is to be answered.
+    fn slot(&self, visitor: &Visitor) -> Result<Arc<Place>, Limit> {
+        let address = visitor.address.ip().to_canonical();
+        let is_trusted = address.is_loopback() || matches!(visitor.standing, Standing::Proxy);
+        let slots = if is_trusted { &self.trusted } else { &self.strangers };
+        slots.take(address)
     }
 }
 
-impl Arrivals for TlsDoor {
+impl<A: Arrivals<Io = TcpStream>> Arrivals for TlsDoor<A> {
     type Io = TlsStream<TcpStream>;
 
     async fn accept(&mut self) -> (Self::Io, Visitor) {
@@ -177,8 +199,15 @@ impl Arrivals for TlsDoor {
                         return connection;
                     }
                 }
-                (socket, visitor) = self.door.accept(), if self.handshakes.len() < TLS_HANDSHAKES_MAX => {
-                    self.handshakes.spawn(shake_hands(self.certificate.clone(), socket, visitor));
+                (socket, visitor) = self.arrivals.accept() => match self.slot(&visitor) {
+                    Ok(slot) => {
+                        let shaking = shake_hands(self.certificate.clone(), socket, visitor);
+                        self.handshakes.spawn(async move {
+                            let _slot = slot;
+                            shaking.await
+                        });
+                    }
+                    Err(_) => self.certificate.metrics.hit(Limit::Handshakes),
                 }
             }
         }
@@ -199,5 +228,127 @@ async fn shake_hands(
             tracing::debug!(peer = %visitor.address, %error, "a TLS handshake failed");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::{ClientConfig, RootCertStore};
+    use std::net::{IpAddr, SocketAddr};
+    use std::sync::mpsc;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsConnector;
+
+    /// Connections that come from where the test says.
+    struct Street {
+        listener: TcpListener,
+        addresses: mpsc::Receiver<IpAddr>,
+    }
+
+    impl Arrivals for Street {
+        type Io = TcpStream;
+
+        async fn accept(&mut self) -> (TcpStream, Visitor) {
+            let (socket, _) = self.listener.accept().await.unwrap();
+            let address = (self.addresses.try_recv().expect("it is told first"), 7).into();
+            (socket, Visitor { address, standing: Standing::Spare })
+        }
+    }
+
+    /// Clients of a door.
+    struct Clients {
+        door: SocketAddr,
+        addresses: mpsc::Sender<IpAddr>,
+        connector: TlsConnector,
+        metrics: Arc<Metrics>,
+    }
+
+    impl Clients {
+        async fn of_a_door_with(slots: usize) -> Clients {
+            let CertifiedKey { cert, signing_key } =
+                generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| folder.path().join(name));
+            std::fs::write(&certificate, cert.pem()).unwrap();
+            std::fs::write(&key, signing_key.serialize_pem()).unwrap();
+            let metrics = Arc::new(Metrics::new().unwrap());
+            let certificate = Arc::new(Certificate::new(&certificate, &key, metrics.clone()).unwrap());
+            let mut roots = RootCertStore::empty();
+            roots.add(cert.der().clone()).unwrap();
+            let config = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+            let config = config.with_safe_default_protocol_versions().unwrap();
+            let config = config.with_root_certificates(roots).with_no_client_auth();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let (door, (addresses, told)) = (listener.local_addr().unwrap(), mpsc::channel());
+            let street = Street { listener, addresses: told };
+            let mut tls = TlsDoor::with_slots(street, certificate, slots);
+            tokio::spawn(async move {
+                loop {
+                    drop(tls.accept().await);
+                }
+            });
+            Clients { door, addresses, connector: TlsConnector::from(Arc::new(config)), metrics }
+        }
+
+        /// One that says nothing yet.
+        async fn comes(&self, address: &str) -> TcpStream {
+            self.addresses.send(address.parse().unwrap()).unwrap();
+            TcpStream::connect(self.door).await.unwrap()
+        }
+
+        /// Begins and, if it may, ends a handshake. Then its slot is free again.
+        async fn shakes_hands(&self, address: &str) -> bool {
+            let socket = self.comes(address).await;
+            let shaken = self.connector.connect("localhost".try_into().unwrap(), socket).await;
+            let Ok(mut stream) = shaken else { return false };
+            let _ = stream.read(&mut [0]).await;
+            true
+        }
+
+        fn turned_away(&self, count: u64) -> bool {
+            let line = format!("tidewell_limits_hit_total{{limit=\"tls_handshakes\"}} {count}\n");
+            self.metrics.render().contains(&line)
+        }
+    }
+
+    #[tokio::test]
+    async fn handshakes_that_never_end_keep_out_neither_other_addresses_nor_operators() {
+        let clients = Clients::of_a_door_with(8).await;
+        let mut silent = Vec::new();
+        for _ in 0..2 {
+            silent.push(clients.comes("192.0.2.1").await);
+            silent.push(clients.comes("2001:db8::1").await);
+        }
+        // Two of eight slots are all that an address gets, or a network of IPv6.
+        for address in ["192.0.2.1", "2001:db8::2"] {
+            assert_eq!(clients.comes(address).await.read(&mut [0]).await.unwrap(), 0, "it is closed at once");
+        }
+        assert!(clients.turned_away(2));
+        assert!(clients.shakes_hands("192.0.2.2").await);
+        for address in ["192.0.2.3", "192.0.2.4"] {
+            silent.push(clients.comes(address).await);
+            silent.push(clients.comes(address).await);
+        }
+        assert!(!clients.shakes_hands("192.0.2.2").await, "all slots are taken");
+        assert!(clients.turned_away(3));
+        for _ in 0..8 {
+            silent.push(clients.comes("127.0.0.1").await);
+        }
+        assert!(!clients.shakes_hands("127.0.0.1").await);
+        drop(silent);
+        while !clients.shakes_hands("192.0.2.1").await {}
+        while !clients.shakes_hands("127.0.0.1").await {}
+    }
+
+    #[tokio::test]
+    async fn who_asks_on_this_machine_is_answered_while_others_take_all_slots() {
+        let clients = Clients::of_a_door_with(1).await;
+        let _silent = clients.comes("192.0.2.1").await;
+        assert!(!clients.shakes_hands("192.0.2.2").await);
+        assert!(clients.shakes_hands("127.0.0.1").await);
+        assert!(clients.shakes_hands("::ffff:127.0.0.1").await);
     }
 }
