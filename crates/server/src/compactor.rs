@@ -7,7 +7,7 @@ use crate::limits::PRUNE_DOCUMENTS_MAX;
 use crate::materializer::{CompactError, Pool};
 use crate::metrics::Metrics;
 use crate::room_handle::RoomHandle;
-use crate::store::{ReadError, Readers, Snapshot, StoredDocument, SwapError};
+use crate::store::{History, ReadError, Readers, Snapshot, StoredDocument, SwapError};
 use crate::writer::{Job, WriterQueue, now_ms};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -26,6 +26,8 @@ pub(crate) struct Compactor {
     writer: Arc<WriterQueue>,
     metrics: Arc<Metrics>,
     history_ms: u64,
+    /// Of one document.
+    history_bytes_max: u64,
     pause: Mutex<Pause>,
 }
 
@@ -88,9 +90,10 @@ impl Compactor {
         writer: Arc<WriterQueue>,
         metrics: Arc<Metrics>,
         history: Duration,
+        history_bytes_max: u64,
     ) -> Self {
         let history_ms = u64::try_from(history.as_millis()).unwrap_or(u64::MAX);
-        Compactor { pool, readers, writer, metrics, history_ms, pause: Mutex::default() }
+        Compactor { pool, readers, writer, metrics, history_ms, history_bytes_max, pause: Mutex::default() }
     }
 
     /// True while nothing is to be compacted.
@@ -200,11 +203,11 @@ impl Compactor {
         self.metrics.quarantined.increment(1);
     }
 
-    /// Deletes rows that are covered by snapshots and older than the history, of all documents.
+    /// Deletes rows that are covered by snapshots and not of the history, of all documents.
     pub(crate) async fn prune_all(&self) {
         let pruned = async {
             // Off the writer's thread: it is all documents that are looked at.
-            let documents = self.readers.prunable(self.delete_before_ms()).await?;
+            let documents = self.readers.prunable(self.history()).await?;
             for documents in documents.chunks(PRUNE_DOCUMENTS_MAX) {
                 self.prune(documents).await?;
             }
@@ -215,18 +218,19 @@ impl Compactor {
 
     /// … of some: a few rows at a time, with commits in between.
     async fn prune(&self, documents: &[DocumentName]) -> Result<(), CompactionError> {
-        let delete_before_ms = self.delete_before_ms();
+        let history = self.history();
         loop {
             let (done, pruned) = oneshot::channel();
-            self.writer.run(Job::Prune { documents: documents.to_vec(), delete_before_ms, done });
+            self.writer.run(Job::Prune { documents: documents.to_vec(), history, done });
             if pruned.await.map_err(|_| CompactionError::Ending)?? == 0 {
                 return Ok(());
             }
         }
     }
 
-    fn delete_before_ms(&self) -> u64 {
-        now_ms().saturating_sub(self.history_ms)
+    fn history(&self) -> History {
+        let since_ms = now_ms().saturating_sub(self.history_ms);
+        History { since_ms, bytes_max: self.history_bytes_max }
     }
 }
 

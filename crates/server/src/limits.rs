@@ -309,7 +309,8 @@ pub(crate) const TENANT_LOOK_EVERY: Duration = Duration::from_millis(100);
 pub(crate) const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 
 /// Size of a document (`--document-bytes-max`): its last snapshot and the rows after it. A larger one could not be
-/// compacted any more ([`MATERIALIZER_FRAME_BYTES_MAX`]), and everybody who opens it loads all of it.
+/// compacted any more ([`MATERIALIZER_FRAME_BYTES_MAX`]), and everybody who opens it loads all of it. Its history, the rows
+/// that its snapshot covers, has so many bytes besides at most: to a device that lacks more of them the document is sent.
 pub(crate) const DOCUMENT_BYTES_MAX: &str = "200M";
 
 /// The relay takes so much of the memory that there is for it (`--memory-max`), numerator and denominator. The rest is for

@@ -83,7 +83,8 @@ pub struct ServeOptions {
     /// Folder of a web page to serve at /.
     #[arg(long, value_name = "DIR")]
     pub assets: Option<PathBuf>,
-    /// How long updates are kept one by one after they were compacted: 7d, 12h, 30m, 45s, or 0.
+    /// How long updates are kept one by one after they were compacted: 7d, 12h, 30m, 45s, or 0. The oldest go earlier where
+    /// they have more bytes than a document may.
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = parse_duration)]
     pub history: Duration,
     /// The store was restored from a backup: names its history anew, so that devices that are ahead of it hand over what
@@ -116,7 +117,7 @@ pub struct ServeOptions {
     /// How many changes of one y-websocket client's presence others are told in a second; the newest comes always.
     #[arg(long, value_name = "N", default_value_t = PRESENCE_PER_SECOND, value_parser = clap::value_parser!(u64).range(1..))]
     pub presence_per_second: u64,
-    /// How large a document may be.
+    /// How large a document may be, and its history besides.
     #[arg(long, value_name = "BYTES", default_value = DOCUMENT_BYTES_MAX, value_parser = parse_bytes)]
     pub document_bytes_max: u64,
     /// How large the documents of one tenant (a name's first segment) may be together; no limit, if it is left out.

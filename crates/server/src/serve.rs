@@ -179,8 +179,14 @@ impl Prepared {
             metrics.clone(),
         );
         let pool = Pool::new(Program::new(options.materializer.as_deref()), metrics.clone());
-        let compactor =
-            Compactor::new(pool, readers.clone(), writer.clone(), metrics.clone(), options.history);
+        let compactor = Compactor::new(
+            pool,
+            readers.clone(),
+            writer.clone(),
+            metrics.clone(),
+            options.history,
+            options.document_bytes_max,
+        );
         let is_draining = AtomicBool::new(false);
         let tickets = Tickets::default();
         let relay = Relay {

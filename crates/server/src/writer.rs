@@ -12,7 +12,7 @@ use crate::limits::{
 use crate::metrics::Metrics;
 use crate::revocations::Revocation;
 use crate::room_handle::RoomHandle;
-use crate::store::{CommitError, Row, Snapshot, Store, SwapError};
+use crate::store::{CommitError, History, Row, Snapshot, Store, SwapError};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -36,12 +36,8 @@ pub(crate) enum Job {
     Quarantine { document: DocumentName, reason: String, done: oneshot::Sender<Result<(), CommitError>> },
     /// Ends a document's quarantine.
     Release { document: DocumentName, done: oneshot::Sender<Result<bool, CommitError>> },
-    /// Deletes some old rows of documents.
-    Prune {
-        documents: Vec<DocumentName>,
-        delete_before_ms: u64,
-        done: oneshot::Sender<Result<usize, SwapError>>,
-    },
+    /// Deletes some rows of documents that are not of the history.
+    Prune { documents: Vec<DocumentName>, history: History, done: oneshot::Sender<Result<usize, SwapError>> },
     /// Keeps a revocation.
     Revoke { revocation: Revocation, done: oneshot::Sender<Result<(), CommitError>> },
     /// Moves rows to their places.
@@ -358,8 +354,8 @@ impl Writer {
                     tracing::warn!(%error, "a checkpoint failed; it is tried again");
                 }
             }
-            Job::Prune { documents, delete_before_ms, done } => {
-                let _ = done.send(self.store.prune(&documents, delete_before_ms));
+            Job::Prune { documents, history, done } => {
+                let _ = done.send(self.store.prune(&documents, history));
             }
         }
     }

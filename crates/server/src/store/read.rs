@@ -2,7 +2,7 @@
 
 use super::append::CommitError;
 use super::recent::{Recent, RecentRow};
-use super::{Store, open_read_only, to_sql};
+use super::{History, Store, open_read_only, to_sql};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension};
@@ -91,9 +91,9 @@ impl Readers {
         Readers { shared: Arc::new(shared) }
     }
 
-    /// Documents whose first row is one that their snapshot covers and was written before `before_ms`.
-    pub(crate) async fn prunable(&self, before_ms: u64) -> Result<Vec<DocumentName>, ReadError> {
-        self.read(move |connection, _| Ok(prunable(connection, before_ms)?)).await
+    /// Documents whose first row is one that their snapshot covers and that is not of the history.
+    pub(crate) async fn prunable(&self, history: History) -> Result<Vec<DocumentName>, ReadError> {
+        self.read(move |connection, _| Ok(prunable(connection, history)?)).await
     }
 
     /// Reads a document. `None`: it was never written to.
@@ -266,13 +266,15 @@ fn since(
     Ok(Since::Rows { through, updates: rows.into_iter().map(|row| row.update).collect() })
 }
 
-fn prunable(connection: &Connection, before_ms: u64) -> Result<Vec<DocumentName>, rusqlite::Error> {
+fn prunable(connection: &Connection, history: History) -> Result<Vec<DocumentName>, rusqlite::Error> {
     let mut statement = connection.prepare_cached(
         "SELECT name FROM document JOIN snapshot ON snapshot.document = id
-         WHERE (SELECT at_ms FROM log WHERE log.document = id AND log.sequence <= snapshot.sequence
+         WHERE history_bytes > ?2
+            OR (SELECT at_ms FROM log WHERE log.document = id AND log.sequence <= snapshot.sequence
                 ORDER BY log.sequence LIMIT 1) < ?1",
     )?;
-    let names = statement.query_map([to_sql(before_ms)?], |row| row.get::<_, String>(0))?;
+    let bounds = (to_sql(history.since_ms)?, history.bytes_max_in_sql());
+    let names = statement.query_map(bounds, |row| row.get::<_, String>(0))?;
     // A name that no document can have is what `tidewell verify` tells of.
     names.filter_map(|name| name.map(|name| DocumentName::parse(&name).ok()).transpose()).collect()
 }

@@ -51,6 +51,14 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (kind, name)
     ) STRICT, WITHOUT ROWID;
 ",
+    // Bytes of the rows that the snapshot covers.
+    "
+    ALTER TABLE document ADD COLUMN history_bytes INTEGER NOT NULL DEFAULT 0;
+    UPDATE document SET history_bytes = coalesce((
+        SELECT sum(length(log.update_v1)) FROM snapshot
+        JOIN log ON log.document = snapshot.document AND log.sequence <= snapshot.sequence
+        WHERE snapshot.document = document.id), 0);
+",
 ];
 
 /// The newest schema version that this program knows.

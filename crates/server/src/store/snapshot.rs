@@ -20,6 +20,22 @@ pub(crate) struct Snapshot {
     pub update: bytes::Bytes,
 }
 
+/// Which of the rows that a document's snapshot covers stay: the last ones that are young enough and have few enough bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct History {
+    /// Older ones are deleted.
+    pub since_ms: u64,
+    /// So many bytes stay at most.
+    pub bytes_max: u64,
+}
+
+impl History {
+    /// More than SQLite can count is no limit.
+    pub(super) fn bytes_max_in_sql(self) -> i64 {
+        i64::try_from(self.bytes_max).unwrap_or(i64::MAX)
+    }
+}
+
 /// Why a snapshot was not taken. The log and the snapshot before it are as they were.
 #[derive(Debug, Error)]
 pub(crate) enum SwapError {
@@ -49,6 +65,14 @@ impl Store {
         let Some(id) = id else { return Err(SwapError::Stale) };
         transaction
             .prepare_cached(
+                "UPDATE document SET history_bytes = history_bytes + (
+                    SELECT coalesce(sum(length(update_v1)), 0) FROM log WHERE document = ?1 AND sequence <= ?2
+                    AND sequence > coalesce((SELECT sequence FROM snapshot WHERE document = ?1), 0))
+                 WHERE id = ?1",
+            )?
+            .execute((id, sequence))?;
+        transaction
+            .prepare_cached(
                 "INSERT INTO snapshot (document, sequence, at_ms, update_v1) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT (document) DO UPDATE SET
                     sequence = excluded.sequence, at_ms = excluded.at_ms, update_v1 = excluded.update_v1",
@@ -59,19 +83,14 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes the first rows of documents, as far as their snapshots cover them and they were written before
-    /// `delete_before_ms`: a younger one keeps all that follow it, also where the clock was ahead when it was written, for
-    /// a log has no gaps. A bounded number at a time, so that no commit waits long behind it; answers how many.
-    pub(crate) fn prune(
-        &mut self,
-        documents: &[DocumentName],
-        delete_before_ms: u64,
-    ) -> Result<usize, SwapError> {
-        let before_ms = to_sql(delete_before_ms)?;
+    /// Deletes the first rows of documents, as far as their snapshots cover them and they are not of the history: a young
+    /// one keeps all that follow it, also where the clock was ahead when it was written, for a log has no gaps. A bounded
+    /// number at a time, so that no commit waits long behind it; answers how many.
+    pub(crate) fn prune(&mut self, documents: &[DocumentName], history: History) -> Result<usize, SwapError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut pruned = Pruned::default();
         for document in documents {
-            prune(&transaction, document, before_ms, &mut pruned)?;
+            prune(&transaction, document, history, &mut pruned)?;
         }
         transaction.commit()?;
         Ok(pruned.rows)
@@ -94,16 +113,18 @@ impl Pruned {
 fn prune(
     transaction: &Transaction<'_>,
     document: &DocumentName,
-    before_ms: i64,
+    history: History,
     pruned: &mut Pruned,
 ) -> Result<(), rusqlite::Error> {
-    let covered: Option<(i64, i64)> = transaction
+    let (since_ms, bytes_max) = (to_sql(history.since_ms)?, history.bytes_max_in_sql());
+    let covered: Option<(i64, i64, i64)> = transaction
         .prepare_cached(
-            "SELECT id, snapshot.sequence FROM document JOIN snapshot ON snapshot.document = id WHERE name = ?1",
+            "SELECT id, snapshot.sequence, history_bytes FROM document JOIN snapshot ON snapshot.document = id
+             WHERE name = ?1",
         )?
-        .query_row([document.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row([document.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
-    let Some((id, covered)) = covered else { return Ok(()) };
+    let Some((id, covered, mut history_bytes)) = covered else { return Ok(()) };
     let mut statement = transaction.prepare_cached(
         "SELECT sequence, at_ms, length(update_v1) FROM log WHERE document = ?1 AND sequence <= ?2
          ORDER BY sequence",
@@ -112,17 +133,22 @@ fn prune(
     let mut through = None;
     while !pruned.is_enough()
         && let Some(row) = found.next()?
-        && row.get::<_, i64>(1)? < before_ms
+        && (row.get::<_, i64>(1)? < since_ms || history_bytes > bytes_max)
     {
+        let bytes: i64 = row.get(2)?;
         through = Some(row.get::<_, i64>(0)?);
+        history_bytes -= bytes;
         pruned.rows += 1;
-        pruned.bytes += row.get::<_, i64>(2)?;
+        pruned.bytes += bytes;
     }
     drop(found);
     if let Some(through) = through {
         transaction
             .prepare_cached("DELETE FROM log WHERE document = ?1 AND sequence <= ?2")?
             .execute((id, through))?;
+        transaction
+            .prepare_cached("UPDATE document SET history_bytes = ?2 WHERE id = ?1")?
+            .execute((id, history_bytes))?;
     }
     Ok(())
 }

@@ -41,6 +41,11 @@ fn snapshot(document: &DocumentName, sequence: u64, update: &'static [u8]) -> Sn
     Snapshot { document: document.clone(), epoch: FIRST_EPOCH, sequence, update }
 }
 
+/// Rows of any size.
+fn since(since_ms: u64) -> History {
+    History { since_ms, bytes_max: u64::MAX }
+}
+
 fn settle(store: &mut Store) {
     store.start_settling();
     while store.is_settling() {
@@ -116,10 +121,10 @@ async fn a_snapshot_keeps_the_rows_of_the_history_and_deletes_older_ones() {
         store.append([row(&a, sequence, sequence, &text("row"))], sequence * 100).unwrap();
     }
     store.swap_snapshot(&snapshot(&a, 3, b"snapshot"), 400).unwrap();
-    assert_eq!(store.prune(&[name("b")], 200).unwrap(), 0, "another document");
-    assert_eq!(store.readers(1).prunable(100).await.unwrap(), []);
-    assert_eq!(store.readers(1).prunable(200).await.unwrap(), std::slice::from_ref(&a));
-    assert_eq!(store.prune(std::slice::from_ref(&a), 200).unwrap(), 1);
+    assert_eq!(store.prune(&[name("b")], since(200)).unwrap(), 0, "another document");
+    assert_eq!(store.readers(1).prunable(since(100)).await.unwrap(), []);
+    assert_eq!(store.readers(1).prunable(since(200)).await.unwrap(), std::slice::from_ref(&a));
+    assert_eq!(store.prune(std::slice::from_ref(&a), since(200)).unwrap(), 1);
     let found = load(&store, &a).await.unwrap().unwrap();
     assert_eq!((found.sequence, found.snapshot_sequence), (4, 3));
     assert_eq!(found.updates().collect::<Vec<_>>(), [&b"snapshot"[..], b"row"]);
@@ -130,8 +135,8 @@ async fn a_snapshot_keeps_the_rows_of_the_history_and_deletes_older_ones() {
     };
     assert_eq!((through, updates.len()), (4, 3));
     let both = [name("b"), a.clone()];
-    assert_eq!(store.prune(&both, 500).unwrap(), 2, "what the snapshot does not cover stays");
-    assert_eq!(readers.prunable(500).await.unwrap(), []);
+    assert_eq!(store.prune(&both, since(500)).unwrap(), 2, "what the snapshot does not cover stays");
+    assert_eq!(readers.prunable(since(500)).await.unwrap(), []);
     assert_eq!(readers.since(a.clone(), 2, 1000).await.unwrap(), Since::Pruned);
     assert_eq!(load(&store, &a).await.unwrap().unwrap().sequence, 4);
 }
@@ -144,7 +149,7 @@ async fn a_log_that_was_deleted_to_its_end_is_not_taken_for_nothing_new() {
     let a = name("a");
     store.append([row(&a, 1, 1, &text("a1")), row(&a, 2, 2, &text("a2"))], 100).unwrap();
     store.swap_snapshot(&snapshot(&a, 2, b"all"), 500).unwrap();
-    assert_eq!(store.prune(std::slice::from_ref(&a), 500).unwrap(), 2);
+    assert_eq!(store.prune(std::slice::from_ref(&a), since(500)).unwrap(), 2);
     let readers = store.readers(1);
     assert_eq!(readers.since(a.clone(), 1, 1000).await.unwrap(), Since::Pruned);
     let nothing = Since::Rows { through: 2, updates: Vec::new() };
@@ -165,13 +170,13 @@ async fn a_row_that_was_written_while_the_clock_was_ahead_keeps_those_that_follo
         store.append([row(&a, sequence, sequence, &text("row"))], at_ms).unwrap();
     }
     store.swap_snapshot(&snapshot(&a, 4, b"snapshot"), 600).unwrap();
-    assert_eq!(store.prune(std::slice::from_ref(&a), 1_000).unwrap(), 1);
+    assert_eq!(store.prune(std::slice::from_ref(&a), since(1_000)).unwrap(), 1);
     let readers = store.readers(1);
     for (after, count) in [(1, 4), (2, 3), (3, 2), (4, 1)] {
         let rows = Since::Rows { through: 5, updates: vec![text("row"); count] };
         assert_eq!(readers.since(a.clone(), after, 1000).await.unwrap(), rows);
     }
-    assert_eq!(store.prune(std::slice::from_ref(&a), 10_000).unwrap(), 3);
+    assert_eq!(store.prune(std::slice::from_ref(&a), since(10_000)).unwrap(), 3);
 }
 
 #[tokio::test]
@@ -216,10 +221,51 @@ fn old_rows_are_deleted_a_bounded_number_and_size_at_a_time() {
     }
     store.swap_snapshot(&snapshot(&large, 5, b"snapshot"), 20).unwrap();
     let documents = [many, large];
-    assert_eq!(store.prune(&documents, 10).unwrap(), 0);
+    assert_eq!(store.prune(&documents, since(10)).unwrap(), 0);
     let pruned: Vec<usize> =
-        std::iter::repeat_with(|| store.prune(&documents, 20).unwrap()).take(4).collect();
+        std::iter::repeat_with(|| store.prune(&documents, since(20)).unwrap()).take(4).collect();
     assert_eq!(pruned, [PRUNE_ROWS_MAX, 1 + 3, 2, 0]);
+}
+
+#[tokio::test]
+async fn a_history_that_has_too_many_bytes_is_shorter() {
+    let scratch = Scratch::new();
+    let (directory, store) = scratch.open(7);
+    let mut store = store.unwrap();
+    let (a, small) = (name("a"), name("small"));
+    let update = Bytes::from(vec![b'x'; 1000]);
+    let bounded = History { since_ms: 0, bytes_max: 3500 };
+    let append = |store: &mut Store, sequences: std::ops::RangeInclusive<u64>| {
+        for sequence in sequences {
+            store.append([row(&a, sequence, sequence, &update)], 100).unwrap();
+        }
+    };
+    append(&mut store, 1..=4);
+    store.append([row(&small, 1, 1, &update)], 100).unwrap();
+    store.swap_snapshot(&snapshot(&small, 1, b"snapshot"), 200).unwrap();
+    store.swap_snapshot(&snapshot(&a, 3, b"snapshot"), 200).unwrap();
+    let documents = [a.clone(), small.clone()];
+    assert_eq!(store.prune(&documents, bounded).unwrap(), 0, "what is not covered does not count");
+    append(&mut store, 5..=6);
+    store.swap_snapshot(&snapshot(&a, 5, b"snapshot"), 200).unwrap();
+    let readers = store.readers(1);
+    assert_eq!(readers.prunable(bounded).await.unwrap(), std::slice::from_ref(&a));
+    assert_eq!(store.prune(&documents, bounded).unwrap(), 2);
+    assert_eq!(store.prune(&documents, bounded).unwrap(), 0);
+    assert_eq!(readers.prunable(bounded).await.unwrap(), []);
+    assert_eq!(readers.since(a.clone(), 1, 9000).await.unwrap(), Since::Pruned);
+    let rows = Since::Rows { through: 6, updates: vec![update.clone(); 4] };
+    assert_eq!(readers.since(a.clone(), 2, 9000).await.unwrap(), rows);
+
+    // A store of before has them counted when it is opened.
+    store.connection.execute_batch("ALTER TABLE document DROP COLUMN history_bytes").unwrap();
+    store.connection.pragma_update(None, "user_version", 3).unwrap();
+    drop((store, directory));
+    let (_directory, store) = scratch.open(7);
+    let mut store = store.unwrap();
+    assert_eq!(store.prune(&documents, History { bytes_max: 3000, ..bounded }).unwrap(), 0);
+    assert_eq!(store.prune(&documents, History { bytes_max: 2000, ..bounded }).unwrap(), 1);
+    assert_eq!(load(&store, &a).await.unwrap().unwrap().sequence, 6);
 }
 
 /// What one document should read as.
@@ -278,7 +324,7 @@ async fn rows_on_their_way_to_their_places_are_read_like_all_others() {
                     if expected.last() > expected.snapshot {
                         expected.snapshot = expected.last();
                         store.swap_snapshot(&snapshot(name, expected.snapshot, b"snapshot"), step).unwrap();
-                        store.prune(std::slice::from_ref(name), step).unwrap();
+                        store.prune(std::slice::from_ref(name), since(step)).unwrap();
                     }
                 }
                 // As after a crash: nothing is tidied up.
@@ -570,7 +616,7 @@ fn a_store_of_a_newer_schema_is_refused_and_left_as_it_is() {
     }
     let before = std::fs::read(scratch.file()).unwrap();
     let (_directory, store) = scratch.open(7);
-    assert!(matches!(store, Err(OpenError::TooNew { found: 99, known: 3 })));
+    assert!(matches!(store, Err(OpenError::TooNew { found: 99, known: 4 })));
     assert_eq!(std::fs::read(scratch.file()).unwrap(), before);
 }
 

@@ -65,6 +65,31 @@ async fn a_cursor_older_than_the_history_gets_everything() {
     assert_eq!(doc.text(), author.text());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_is_written_anew_again_and_again_takes_a_bounded_part_of_the_disk() {
+    let (_folder, data) = data();
+    let relay = Relay::start_with(&data, &["--document-bytes-max", "512K"]);
+    let author = Author::new(1);
+    let mut writer = Client::connect(&relay).await;
+    writer.open(1, "a/doc").await;
+    for round in 1..=3 {
+        for (number, update) in
+            [(2 * round - 1, author.types(&"x".repeat(300_000))), (2 * round, author.deletes_all())]
+        {
+            writer.push(1, number, update).await;
+            writer.acknowledged(number).await;
+        }
+        relay.wait_until(|relay| relay.figure("tidewell_compactions_total") >= round as f64);
+    }
+    assert!(count(&data, "SELECT sum(length(update_v1)) FROM log") <= 512 << 10);
+    assert_eq!(count(&data, "SELECT min(sequence) FROM log"), 4, "the last ones are there");
+    let (mut old, doc) = (Client::connect(&relay).await, Author::new(2));
+    let cursor = old.cursor(1);
+    old.open_at(1, "a/doc", cursor).await;
+    old.updates_through(6).await.iter().for_each(|update| doc.applies(update));
+    assert_eq!((doc.text(), doc.state_vector()), (author.text(), author.state_vector()));
+}
+
 /// As a relay left it that deleted old rows while younger ones, by a clock that had been ahead, were before them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_before_rows_that_are_gone_from_the_middle_gets_everything() {
