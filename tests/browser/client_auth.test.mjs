@@ -1,23 +1,17 @@
 // Tokens: the client shows what the application's callback yields.
 
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import test from 'node:test'
-import { promisify } from 'node:util'
 
 import { on, startPages, stopClock, until } from './client_page.mjs'
-import { programPath } from './programs.mjs'
-import { startRelay, temporaryFolder } from './relay.mjs'
-
-const run = promisify(execFile)
+import { startRelay, temporaryFolder, tidewell } from './relay.mjs'
 
 /** A relay with keys, a page whose `mint` makes tokens, and which counts sockets. */
 async function start(t) {
   const folder = await temporaryFolder(t)
   const keys = join(folder, 'keys.json')
-  const { stdout } = await run(programPath('tidewell'), ['token', 'key', '--keys', keys, '--kind', 'hmac'])
-  assert.ok(stdout.length > 0)
+  assert.ok((await tidewell('token', 'key', '--keys', keys, '--kind', 'hmac')).length > 0)
   const relay = await startRelay(t, { data: await temporaryFolder(t), keys })
   const page = await (await startPages(t)).page(() => {
     globalThis.sockets = []
@@ -29,10 +23,9 @@ async function start(t) {
       }
     }
   })
-  const mint = async (access, life) => {
-    const options = ['token', 'mint', '--keys', keys, '--subject', 'ada', '--for', life]
-    const made = await run(programPath('tidewell'), [...options, '--document', `${access}:test/doc`])
-    return made.stdout.trim()
+  const mint = (access, life) => {
+    const options = ['--keys', keys, '--subject', 'ada', '--for', life]
+    return tidewell('token', 'mint', ...options, '--document', `${access}:test/doc`)
   }
   await page.exposeFunction('mint', mint)
   return { relay, page }

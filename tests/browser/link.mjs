@@ -14,6 +14,7 @@ export async function openLink(t) {
     if (said !== 'ok') throw new Error(`the fault proxy says: ${said}`)
   }
   return {
+    port,
     syncUrl: `ws://127.0.0.1:${port}/v1/sync`,
     /** Breaks all connections and takes no new ones. */
     async cut() {

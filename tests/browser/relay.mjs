@@ -1,11 +1,13 @@
 // The relay as a process of its own, with its data in a folder that outlives it.
 
+import { execFile } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 
 import { atEnd } from './cleanup.mjs'
-import { startListening } from './programs.mjs'
+import { programPath, startListening } from './programs.mjs'
 
 /** A temporary folder that is gone when the test `t` has ended. */
 export async function temporaryFolder(t) {
@@ -29,4 +31,10 @@ export async function startRelay(t, { data, assets, keys, port: asked = 0, limit
     /** As an operator ends it. */
     stop: () => end('SIGTERM'),
   }
+}
+
+/** Runs one of the relay's tools to its end and answers what it prints; fails with what it says when it fails. */
+export async function tidewell(...options) {
+  const { stdout } = await promisify(execFile)(programPath('tidewell'), options)
+  return stdout.trim()
 }

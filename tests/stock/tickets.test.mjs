@@ -1,17 +1,14 @@
 // An unchanged y-websocket client at a relay with keys, as docs/security.md says to connect it.
 
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { promisify } from 'node:util'
 import { WebSocket } from 'ws'
 import { WebsocketProvider } from 'y-websocket'
 import * as Y from 'yjs'
 
 import { atEnd } from '../browser/cleanup.mjs'
-import { programPath } from '../browser/programs.mjs'
-import { startRelay, temporaryFolder } from '../browser/relay.mjs'
+import { startRelay, temporaryFolder, tidewell } from '../browser/relay.mjs'
 
 const DOCUMENT = 'acme/list/42'
 
@@ -19,11 +16,7 @@ const DOCUMENT = 'acme/list/42'
 async function start(t) {
   const folder = await temporaryFolder(t)
   const keys = join(folder, 'keys.json')
-  const token = async (command, ...options) => {
-    const run = promisify(execFile)
-    const { stdout } = await run(programPath('tidewell'), ['token', command, '--keys', keys, ...options])
-    return stdout.trim()
-  }
+  const token = (command, ...options) => tidewell('token', command, '--keys', keys, ...options)
   await token('key')
   const relay = await startRelay(t, { data: join(folder, 'data'), keys })
   return { relay, mint: (...grants) => token('mint', '--subject', 'ada', ...grants) }
