@@ -36,14 +36,18 @@ async fn saved_relay(document: &Document) {
 }
 
 async fn has_text(document: &Document, expected: &str) {
+    has_text_in(document, "t", expected).await;
+}
+
+async fn has_text_in(document: &Document, root: &str, expected: &str) {
     let mut changes = document.changes();
     let wait = async {
-        while document.text("t").await.unwrap() != expected {
+        while document.text(root).await.unwrap() != expected {
             changes.changed().await.unwrap();
         }
     };
     if timeout(PATIENCE, wait).await.is_err() {
-        panic!("{expected:?} never came; there is {:?}", document.text("t").await);
+        panic!("{expected:?} never came; there is {:?}", document.text(root).await);
     }
 }
 
@@ -167,7 +171,8 @@ async fn tidewell(arguments: &[&str]) {
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// New commits have taken the numbers of those that are lost, so that only the history's name tells them apart.
+/// New commits have taken the numbers of those that are lost, each of a device of its own and none upon another, so that
+/// the history's name alone tells a device that it has missed some.
 /// `restore` copies what the relay has from the first directory to the second, which is served with `arguments` later.
 async fn overtakes_a_device(restore: impl AsyncFnOnce(Relay, &Path, &Path) -> Relay, arguments: &[&str]) {
     let (data, backup) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -188,14 +193,19 @@ async fn overtakes_a_device(restore: impl AsyncFnOnce(Relay, &Path, &Path) -> Re
     let direct = Proxy::start(Some(relay.address())).await.unwrap();
     let (_other, theirs) = open(&direct, Store::Memory).await;
     has_text(&theirs, "backed up, ").await;
-    for letter in ["w", "e", "n", " "] {
-        theirs.insert_text("t", 0, letter).await.unwrap();
-        saved_relay(&theirs).await;
+    let roots = ["one", "two", "three"];
+    for root in roots {
+        let (_client, new) = open(&direct, Store::Memory).await;
+        new.insert_text(root, 0, "new").await.unwrap();
+        saved_relay(&new).await;
     }
     lead(&proxy, Some(&relay));
-    let merged = " newbacked up, lost at the relay";
-    has_text(&theirs, merged).await;
-    has_text(&ours, merged).await;
+    for device in [&ours, &theirs] {
+        has_text(device, "backed up, lost at the relay").await;
+        for root in roots {
+            has_text_in(device, root, "new").await;
+        }
+    }
 }
 
 #[tokio::test]
