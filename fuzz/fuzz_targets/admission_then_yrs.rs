@@ -1,6 +1,7 @@
-//! Whatever admission lets in of mutants of valid updates, yrs survives, and goes on to work.
+//! Admission of mutants of valid updates, and yrs after it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use tidewell_fuzz::targets;
 
-fuzz_target!(|bytes: &[u8]| tidewell_fuzz::survive(bytes));
+fuzz_target!(|bytes: &[u8]| targets::admission_then_yrs(bytes));

@@ -1,10 +1,7 @@
-//! Awareness updates: what can be read is written again with the same meaning.
+//! Awareness updates.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tidewell_sync_core::awareness::{decode, encode};
+use tidewell_fuzz::targets;
 
-fuzz_target!(|bytes: &[u8]| {
-    let Ok(entries) = decode(bytes) else { return };
-    assert_eq!(decode(&encode(entries.iter())), Ok(entries));
-});
+fuzz_target!(|bytes: &[u8]| targets::awareness(bytes));

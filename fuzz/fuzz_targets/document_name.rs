@@ -1,12 +1,7 @@
-//! Document names: valid ones are what they were.
+//! Document names.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tidewell_sync_core::document_name::DocumentName;
-use tidewell_sync_core::limits::DOCUMENT_NAME_BYTES_MAX;
+use tidewell_fuzz::targets;
 
-fuzz_target!(|text: &str| {
-    let Ok(name) = DocumentName::parse(text) else { return };
-    assert_eq!(name.as_str(), text);
-    assert!((1..=DOCUMENT_NAME_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control));
-});
+fuzz_target!(|bytes: &[u8]| targets::document_name(bytes));

@@ -1,4 +1,5 @@
-//! What some of the targets do, with the parts that `sync-core`'s tests of admission are made of.
+//! What the targets do, and how two of them make new inputs of old ones, with the parts that `sync-core`'s tests of
+//! admission are made of.
 
 use bytes::Bytes;
 use dice::Dice;
@@ -22,22 +23,10 @@ mod oracle;
 #[path = "../../crates/sync-core/tests/admission/survival.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
 mod survival;
+#[path = "../../crates/sync-core/tests/admission/targets.rs"]
+pub mod targets;
 
-/// Offers an update to a document that knows some history. The first byte picks the history, the second how much of it
-/// is known, the rest is the update.
-pub fn offer(bytes: &[u8]) {
-    let [log, known, update @ ..] = bytes else { return };
-    let mut admitted = survival::known_part(usize::from(*log), usize::from(*known)).clone();
-    survival::taken_pieces(&mut admitted, &Bytes::copy_from_slice(update));
-}
-
-/// Applies with yrs what admission lets in of mutants of valid updates. The bytes are the choices: which document, which
-/// updates, what is changed in them.
-pub fn survive(bytes: &[u8]) {
-    survival::survive(&mut Dice::of_bytes(bytes));
-}
-
-/// Makes another input of an input of [`offer`].
+/// Makes another input of an input of [`targets::admission`].
 pub fn change_offer(input: &mut [u8], len: usize, len_max: usize, seed: u32) -> usize {
     let history = match &input[..len] {
         [log, known, ..] => (usize::from(*log), usize::from(*known)),

@@ -18,5 +18,7 @@ mod resources;
 mod stock;
 mod structure;
 mod survival;
+#[allow(unreachable_pub, reason = "shared with the fuzz targets, which are crates of their own")]
+mod targets;
 mod trimming;
 mod whole;
