@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Far longer than anything here takes, also on a busy machine: what is not there by then never comes.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -112,6 +112,17 @@ impl Relay {
         let metrics = self.request("GET /metrics", "").await?;
         let mut figures = metrics.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         figures.next().map_or(Ok(0.0), |figure| Ok(figure.trim().parse()?))
+    }
+
+    /// Waits until a figure is at least so much.
+    pub async fn reaches(&self, name: &str, least: f64) -> anyhow::Result<()> {
+        let reached = async {
+            while self.figure(name).await? < least {
+                sleep(Duration::from_millis(50)).await;
+            }
+            Ok(())
+        };
+        timeout(PATIENCE, reached).await.with_context(|| format!("{name} never reaches {least}"))?
     }
 
     /// The body that a request is answered with; its first line is the method and the path.

@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use std::time::Duration;
 use tidewell_client::yrs::Doc;
 use tidewell_sync_core::document_name::DocumentName;
 use tidewell_sync_core::protocol::RelayMessage;
@@ -15,7 +14,7 @@ use tidewell_tests::raw::{TidewellSocket, fetch};
 use tidewell_tests::relay::{PATIENCE, Relay, binary};
 use tidewell_tests::seed::amount;
 use tokio::process::Command;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 const HEALTHY: u64 = 3;
 
@@ -76,15 +75,6 @@ impl Written {
         let stored = fetch(relay.address(), &self.name).await.unwrap().text().unwrap();
         assert!(stored == self.text, "{}: {} of {} bytes", self.name, stored.len(), self.text.len());
     }
-}
-
-async fn reaches(relay: &Relay, figure: &str, least: f64) {
-    let wait = async {
-        while relay.figure(figure).await.unwrap() < least {
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{figure} never reaches {least}"));
 }
 
 /// A materializer that some documents are too much for, until it is mended.
@@ -165,9 +155,9 @@ async fn a_document_that_nobody_can_build_harms_no_other_one_and_is_compacted_on
         healthy.write_much("healthy ").await;
         others.push(healthy);
     }
-    reaches(&relay, "tidewell_quarantined", expected.len() as f64).await;
+    relay.reaches("tidewell_quarantined", expected.len() as f64).await.unwrap();
     // Whoever is killed once, by somebody else, was only unlucky.
-    reaches(&relay, "tidewell_compactions_total", others.len() as f64).await;
+    relay.reaches("tidewell_compactions_total", others.len() as f64).await.unwrap();
     for document in others.iter_mut().chain([&mut poisoned]) {
         document.goes_on(&relay).await;
     }
@@ -184,7 +174,7 @@ async fn a_document_that_nobody_can_build_harms_no_other_one_and_is_compacted_on
         document.socket.open(1, &document.name).await.unwrap();
         document.write_much("more ").await;
     }
-    reaches(&relay, "tidewell_compactions_total", others.len() as f64).await;
+    relay.reaches("tidewell_compactions_total", others.len() as f64).await.unwrap();
     poisoned.goes_on(&relay).await;
     assert_eq!(relay.figure("tidewell_materializer_restarts_total").await.unwrap(), 0.0, "it is not tried");
 
@@ -195,7 +185,7 @@ async fn a_document_that_nobody_can_build_harms_no_other_one_and_is_compacted_on
     assert_eq!(quarantined(&data).await, expected);
     let relay = sickly.start().await;
     poisoned.is_there(&relay).await;
-    reaches(&relay, "tidewell_quarantined", expected.len() as f64 + 1.0).await;
+    relay.reaches("tidewell_quarantined", expected.len() as f64 + 1.0).await.unwrap();
     poisoned.is_there(&relay).await;
 
     // With a materializer that can, it is compacted.
@@ -203,7 +193,7 @@ async fn a_document_that_nobody_can_build_harms_no_other_one_and_is_compacted_on
     assert!(tidewell(&["quarantine", "release", "patient/poisoned"], &data).await.status.success());
     let relay = Relay::start(&data).await.unwrap();
     poisoned.is_there(&relay).await;
-    reaches(&relay, "tidewell_compactions_total", 1.0).await;
+    relay.reaches("tidewell_compactions_total", 1.0).await.unwrap();
     for document in others.iter().chain([&poisoned]) {
         document.is_there(&relay).await;
     }
@@ -218,8 +208,8 @@ async fn a_document_is_released_while_the_relay_runs_and_nobody_else_notices() {
     poisoned.write_much("<poison>").await;
     let mut healthy = Written::start(&relay, "patient/healthy").await;
     healthy.write_much("healthy ").await;
-    reaches(&relay, "tidewell_quarantined", 1.0).await;
-    reaches(&relay, "tidewell_compactions_total", 1.0).await;
+    relay.reaches("tidewell_quarantined", 1.0).await.unwrap();
+    relay.reaches("tidewell_compactions_total", 1.0).await.unwrap();
     let expected = [("patient/poisoned".to_owned(), "crash".to_owned())];
     assert_eq!(quarantined(&data).await, expected, "while the relay runs");
     for other in ["patient/healthy", "patient/never"] {
@@ -230,8 +220,8 @@ async fn a_document_is_released_while_the_relay_runs_and_nobody_else_notices() {
 
     // Before anything is mended: it is tried, and put aside again.
     assert!(release(&relay, "patient/poisoned").await);
-    reaches(&relay, restarts, before + 2.0).await;
-    reaches(&relay, "tidewell_quarantined", 1.0).await;
+    relay.reaches(restarts, before + 2.0).await.unwrap();
+    relay.reaches("tidewell_quarantined", 1.0).await.unwrap();
     for document in [&mut poisoned, &mut healthy] {
         document.goes_on(&relay).await;
     }
@@ -239,7 +229,7 @@ async fn a_document_is_released_while_the_relay_runs_and_nobody_else_notices() {
 
     sickly.mend();
     assert!(release(&relay, "patient/poisoned").await);
-    reaches(&relay, "tidewell_compactions_total", 2.0).await;
+    relay.reaches("tidewell_compactions_total", 2.0).await.unwrap();
     assert_eq!(relay.figure("tidewell_quarantined").await.unwrap(), 0.0);
     assert!(!release(&relay, "patient/poisoned").await, "it was");
     for document in [&mut poisoned, &mut healthy] {
@@ -247,7 +237,7 @@ async fn a_document_is_released_while_the_relay_runs_and_nobody_else_notices() {
     }
     // It is compacted from now on, as others are.
     poisoned.write_much("<poison>").await;
-    reaches(&relay, "tidewell_compactions_total", 3.0).await;
+    relay.reaches("tidewell_compactions_total", 3.0).await.unwrap();
     relay.kill().await.unwrap();
     assert_eq!(quarantined(&data).await, [], "a kill does not undo it");
     let relay = sickly.start().await;

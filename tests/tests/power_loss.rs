@@ -10,7 +10,6 @@ use rand::rngs::StdRng;
 use rustix::io::Errno;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tidewell_client::yrs::{Doc, Text, Transact, WriteTxn};
@@ -37,6 +36,9 @@ const QUIET: Duration = Duration::from_millis(2500);
 
 /// Power losses that are looked at for each session.
 const LOSSES_EACH: u64 = 50;
+
+/// What the relay counts when it notices that its disk fails.
+const COMMITS_FAILED: &str = "tidewell_commits_failed_total";
 
 fn document(number: u64) -> DocumentName {
     DocumentName::parse(&format!("power/{}", number % DOCUMENTS)).unwrap()
@@ -107,24 +109,41 @@ async fn read(session: Session, name: DocumentName) {
     }
 }
 
-/// Has the disk fail now and then: nothing can be written, nothing can be synced, or neither.
-async fn fail(disk: Arc<Disk>, faults: Arc<AtomicU64>, mut random: StdRng) {
+/// How a disk is while a relay writes to it.
+#[derive(Clone, Copy)]
+enum Health {
+    Sound,
+    FailsNowAndThen,
+}
+
+/// Has the disk fail now and then: nothing can be written, nothing can be synced, or neither. The first time nothing can
+/// be synced, until a commit of the relay has failed.
+async fn fail(disk: &Disk, relay: &Relay, random: &mut StdRng) {
     let errors = [Errno::IO, Errno::NOSPC, Errno::ROFS];
+    sleep(Duration::from_millis(random.random_range(100..1000))).await;
+    disk.fail_syncs(Some(errors[random.random_range(0..errors.len())])).unwrap();
+    relay.reaches(COMMITS_FAILED, 1.0).await.unwrap();
     loop {
+        disk.fail_writes(None).unwrap();
+        disk.fail_syncs(None).unwrap();
         sleep(Duration::from_millis(random.random_range(100..1000))).await;
         let error = errors[random.random_range(0..errors.len())];
         let which = random.random_range(1..4);
         disk.fail_writes((which & 1 != 0).then_some(error)).unwrap();
         disk.fail_syncs((which & 2 != 0).then_some(error)).unwrap();
-        faults.fetch_add(1, Ordering::Relaxed);
         sleep(Duration::from_millis(random.random_range(1..300))).await;
-        disk.fail_writes(None).unwrap();
-        disk.fail_syncs(None).unwrap();
     }
 }
 
-/// Runs a relay on a disk that is written down, from its first start to its end. Counts the faults, if there are to be any.
-async fn session(random: &mut StdRng, faults: Option<&Arc<AtomicU64>>) -> (Arc<Disk>, Vec<Made>) {
+/// What came of a relay's run, from its first start to its end.
+struct Written {
+    disk: Arc<Disk>,
+    made: Vec<Made>,
+    commits_failed: f64,
+}
+
+/// Runs a relay on a disk that is written down.
+async fn session(random: &mut StdRng, health: Health) -> Written {
     let data = tempfile::tempdir().unwrap();
     let disk = Arc::new(Disk::of(data.path()).unwrap());
     let relay = Relay::start_in(data.path(), &[], &disk.variables()).await.unwrap();
@@ -136,18 +155,24 @@ async fn session(random: &mut StdRng, faults: Option<&Arc<AtomicU64>>) -> (Arc<D
     for number in 0..WRITERS {
         writers.spawn(write(session.clone(), number, generator(random.random(), number)));
     }
-    let mut failing = JoinSet::new();
-    if let Some(faults) = faults {
-        failing.spawn(fail(disk.clone(), faults.clone(), generator(random.random(), WRITERS)));
+    let writing = async {
+        while let Some(writer) =
+            timeout(PATIENCE, writers.join_next()).await.expect("all is acknowledged in the end")
+        {
+            writer.unwrap();
+        }
+    };
+    let mut faults = generator(random.random(), WRITERS);
+    match health {
+        Health::Sound => writing.await,
+        Health::FailsNowAndThen => tokio::select! {
+            () = writing => {}
+            () = fail(&disk, &relay, &mut faults) => {}
+        },
     }
-    while let Some(writer) =
-        timeout(PATIENCE, writers.join_next()).await.expect("all is acknowledged in the end")
-    {
-        writer.unwrap();
-    }
-    failing.shutdown().await;
     disk.fail_writes(None).unwrap();
     disk.fail_syncs(None).unwrap();
+    let commits_failed = relay.figure(COMMITS_FAILED).await.unwrap();
     if random.random() {
         relay.terminate().await.unwrap();
     } else {
@@ -155,7 +180,7 @@ async fn session(random: &mut StdRng, faults: Option<&Arc<AtomicU64>>) -> (Arc<D
     }
     readers.shutdown().await;
     drop(session);
-    (disk, Arc::into_inner(made).unwrap().into_inner().unwrap())
+    Written { disk, made: Arc::into_inner(made).unwrap().into_inner().unwrap(), commits_failed }
 }
 
 /// A moment for the power to fail: that of a promise, at which it is most likely to be broken, or any other.
@@ -168,12 +193,14 @@ fn moment(disk: &Disk, made: &[Made], random: &mut StdRng) -> u64 {
     }
 }
 
-/// Loses power so often, and looks each time for all that was promised before. Answers for how many promises.
-async fn lose_power(seed: u64, losses: u64, faults: Option<&Arc<AtomicU64>>) -> usize {
+/// Loses power so often, and looks each time for all that was promised before. Answers for how many promises, and how many
+/// commits failed before.
+async fn lose_power(seed: u64, losses: u64, health: Health) -> (usize, f64) {
     let mut random = generator(seed, 0);
-    let (mut lost, mut looked_for) = (0, 0);
+    let (mut lost, mut looked_for, mut failed) = (0, 0, 0.0);
     while lost < losses {
-        let (disk, made) = session(&mut random, faults).await;
+        let Written { disk, made, commits_failed } = session(&mut random, health).await;
+        failed += commits_failed;
         for _ in 0..LOSSES_EACH.min(losses - lost) {
             let moment = moment(&disk, &made, &mut random);
             let record = Record::default();
@@ -197,22 +224,23 @@ async fn lose_power(seed: u64, losses: u64, faults: Option<&Arc<AtomicU64>>) -> 
         }
     }
     assert!(looked_for > 0, "no promise was looked for");
-    looked_for
+    (looked_for, failed)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_was_acknowledged_or_received_survives_a_power_loss_of_the_relay() {
     let (seed, losses) = (seed(), amount("TIDEWELL_POWER_LOSSES", 12));
-    let promises = lose_power(seed, losses, None).await;
+    let (promises, commits_failed) = lose_power(seed, losses, Health::Sound).await;
+    assert_eq!(commits_failed, 0.0);
     println!("seed {seed}: {losses} power losses, {promises} promises");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_fails_now_and_then_is_not_believed_to_hold_what_it_could_not_sync() {
     let (seed, losses) = (seed(), amount("TIDEWELL_POWER_LOSSES", 12));
-    let faults = Arc::default();
-    let promises = lose_power(seed, losses, Some(&faults)).await;
-    println!("seed {seed}: {losses} power losses after {faults:?} faults of the disk, {promises} promises");
+    let (promises, commits_failed) = lose_power(seed, losses, Health::FailsNowAndThen).await;
+    assert!(commits_failed > 0.0, "the relay has never noticed that its disk failed");
+    println!("seed {seed}: {losses} power losses after {commits_failed} failed commits, {promises} promises");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
