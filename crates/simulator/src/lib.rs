@@ -8,6 +8,7 @@
 mod authority;
 mod device;
 mod disk;
+mod failure;
 mod mutant;
 mod oracle;
 mod relay;
@@ -19,6 +20,7 @@ mod violation;
 mod weather;
 mod wire;
 
+pub use failure::first_failure;
 pub use mutant::Mutant;
 pub use simulation::Simulation;
 pub use violation::Violation;

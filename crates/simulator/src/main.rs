@@ -2,11 +2,12 @@
 
 use clap::Parser;
 use std::num::NonZero;
+use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use tidewell_simulator::{Mutant, Settings, Simulation, Summary, run};
+use tidewell_simulator::{Mutant, Settings, Simulation, Summary, first_failure, run};
 
 /// Simulates devices, a relay, a faulty network, and disks and clocks that fail.
 #[derive(Parser)]
@@ -23,6 +24,9 @@ struct Arguments {
     /// Puts each known defect in, and prints how many seeds it took to catch it.
     #[arg(long)]
     mutants: bool,
+    /// Runs seeds until one fails, and prints how many that were and what failed.
+    #[arg(long)]
+    until_failure: bool,
 }
 
 /// Lines of the trace that are printed of a seed that fails.
@@ -30,11 +34,14 @@ const LAST_LINES: usize = 25;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let clean = match (arguments.seed, arguments.mutants) {
-        (Some(seed), _) => replay(seed, usize::MAX),
-        // Always the same ones: the list is in the documentation.
-        (None, true) => mutants(arguments.from.unwrap_or(0), arguments.seeds),
-        (None, false) => seeds(arguments.from.unwrap_or_else(|| fastrand::u64(..1 << 40)), arguments.seeds),
+    let Arguments { seeds: count, from, .. } = arguments;
+    // Always the same ones: the lists are in the documentation.
+    let fixed = from.unwrap_or(0)..from.unwrap_or(0) + count;
+    let clean = match arguments {
+        Arguments { seed: Some(seed), .. } => replay(seed, usize::MAX),
+        Arguments { mutants: true, .. } => mutants(&fixed),
+        Arguments { until_failure: true, .. } => until_failure(&fixed),
+        _ => seeds(from.unwrap_or_else(|| fastrand::u64(..1 << 40)), count),
     };
     if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -84,18 +91,29 @@ fn seeds(from: u64, count: u64) -> bool {
 }
 
 /// Each defect that seeds bring about must be caught by one of them.
-fn mutants(from: u64, count: u64) -> bool {
+fn mutants(seeds: &Range<u64>) -> bool {
     let mut all = true;
-    for mutant in Mutant::ALL.iter().copied().filter(|mutant| !Mutant::SCRIPTED.contains(mutant)) {
-        let settings = Settings { mutant: Some(mutant), ..Settings::default() };
-        let found = (from..from + count).find_map(|seed| run(seed, settings).err().map(|why| (seed, why)));
-        match found {
-            Some((seed, why)) => println!("| {} | {} | {why} |", mutant.what(), seed - from + 1),
-            None => {
-                println!("| {} | NOT caught by {count} | – |", mutant.what());
-                all = false;
-            }
+    for mutant in Mutant::ALL.iter().copied() {
+        if Mutant::SCRIPTED.contains(&mutant) {
+            println!("| {} | – | a test in `crates/simulator/src/simulation/tests.rs` |", mutant.what());
+            continue;
         }
+        let cells = cells(seeds, Settings { mutant: Some(mutant), ..Settings::default() });
+        all &= cells.is_some();
+        let cells = cells.unwrap_or_else(|| format!("NOT caught by {} | –", seeds.end - seeds.start));
+        println!("| {} | {cells} |", mutant.what());
     }
     all
+}
+
+/// Finding a failure is what is wanted here.
+fn until_failure(seeds: &Range<u64>) -> bool {
+    println!("{}", cells(seeds, Settings::default()).unwrap_or_else(|| "none fails".to_owned()));
+    true
+}
+
+/// How many seeds it takes until one fails, and what fails, for a table.
+fn cells(seeds: &Range<u64>, settings: Settings) -> Option<String> {
+    let (seed, why) = first_failure(seeds.clone(), move |seed| run(seed, settings))?;
+    Some(format!("{} | {why}", seed - seeds.start + 1))
 }

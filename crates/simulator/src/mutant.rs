@@ -62,6 +62,6 @@ mutants! {
 }
 
 impl Mutant {
-    /// Those that no seed is known to bring about: tests of the run take the steps that do.
+    /// Those that no seed is known to bring about: tests of the run (`simulation/tests.rs`) take the steps that do.
     pub const SCRIPTED: &'static [Mutant] = &[Mutant::KeeperIgnoresLineage, Mutant::SendBeforeBranchEnds];
 }
