@@ -14,6 +14,7 @@ mod engine;
 mod excerpt;
 mod fuzz;
 mod module;
+mod mutants;
 mod npm;
 mod package;
 mod plan;
@@ -63,6 +64,15 @@ enum Choice {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Make mistakes in a copy of the core, one at a time, and run seeds of the simulator until one finds it
+    Mutants {
+        /// In how many seeds, from 0 on, each is looked for
+        #[arg(long, default_value_t = mutants::SEEDS)]
+        seeds: u64,
+        /// Only those with this in their file or their sentence
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+    },
     /// The faults of the world on the real relay and real devices: kills, power losses, disks that fail, clocks that jump,
     /// links that break or stall, hostile bytes; more of them than `test` has
     Faults {
@@ -108,6 +118,7 @@ fn choose(choice: Choice) -> Result<ExitCode> {
         Choice::Sbom => dependencies::list()?,
         Choice::Pack => consumer::pack_and_try()?,
         Choice::Simulate { arguments } => simulator::run(&arguments)?,
+        Choice::Mutants { seeds, only } => mutants::run(seeds, only.as_deref())?,
         Choice::Faults { times } => end_to_end::faults(times)?,
         Choice::Soak { times } => end_to_end::soak(times)?,
         Choice::Fuzz { minutes, target } => fuzz::run(Duration::from_secs(60 * minutes), target.as_deref())?,
