@@ -15,7 +15,10 @@ pub(crate) fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// One Ed25519 key and one HMAC secret, and the file in which the relay finds them.
+/// What the keys of an [`Issuer`] are called.
+pub(crate) const KEY_IDS: [&str; 3] = ["ed", "hs", "es"];
+
+/// One Ed25519 key, one HMAC secret and one P-256 key, and the file in which the relay finds them.
 pub(crate) struct Issuer {
     folder: tempfile::TempDir,
     pub(crate) set: Value,
@@ -26,7 +29,7 @@ impl Issuer {
         let folder = tempfile::tempdir().unwrap();
         let issuer = Issuer { folder, set: json!({}) };
         let path = issuer.path();
-        for (kind, id) in [("ed25519", "ed"), ("hmac", "hs")] {
+        for (kind, id) in ["ed25519", "hmac", "p256"].into_iter().zip(KEY_IDS) {
             let made = output(&["token", "key", "--keys", &path, "--kind", kind, "--id", id]);
             assert!(made.status.success());
         }
@@ -51,16 +54,40 @@ impl Issuer {
         self.part(0, "x")
     }
 
+    /// The private part of a key, and what it signs with.
+    pub(crate) fn key(&self, id: &str) -> (Algorithm, EncodingKey) {
+        const ED25519: [u8; 16] = [0x30, 46, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 34, 4, 32];
+        const P256: [u8; 35] = [
+            0x30, 65, 2, 1, 0, 0x30, 19, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8, 0x2a, 0x86, 0x48,
+            0xce, 0x3d, 3, 1, 7, 4, 39, 0x30, 37, 2, 1, 1, 4, 32,
+        ];
+        match id {
+            "ed" => {
+                let pkcs8 = [ED25519.as_slice(), &self.part(0, "d")].concat();
+                (Algorithm::EdDSA, EncodingKey::from_ed_der(&pkcs8))
+            }
+            "hs" => (Algorithm::HS256, EncodingKey::from_secret(&self.part(1, "k"))),
+            "es" => {
+                let pkcs8 = [P256.as_slice(), &self.part(2, "d")].concat();
+                (Algorithm::ES256, EncodingKey::from_ec_der(&pkcs8))
+            }
+            other => panic!("no key is called {other}"),
+        }
+    }
+
     /// Signs with the Ed25519 key.
     pub(crate) fn sign(&self, claims: &Value) -> String {
-        const PKCS8: [u8; 16] = [0x30, 46, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 34, 4, 32];
-        let key = EncodingKey::from_ed_der(&[PKCS8.as_slice(), &self.part(0, "d")].concat());
-        sign_with(Algorithm::EdDSA, "ed", &key, claims)
+        self.sign_by("ed", claims)
     }
 
     /// Signs with the HMAC secret.
     pub(crate) fn sign_hmac(&self, claims: &Value) -> String {
-        sign_with(Algorithm::HS256, "hs", &EncodingKey::from_secret(&self.part(1, "k")), claims)
+        self.sign_by("hs", claims)
+    }
+
+    fn sign_by(&self, id: &str, claims: &Value) -> String {
+        let (algorithm, key) = self.key(id);
+        sign_with(algorithm, id, &key, claims)
     }
 
     /// A token of an hour.

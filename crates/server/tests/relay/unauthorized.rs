@@ -3,8 +3,10 @@
 use crate::author::Author;
 use crate::client::{Client, close_of, closed, socket};
 use crate::process::{Relay, data};
-use crate::tokens::{Issuer, LEEWAY_S, claims, now_s, sign_with};
-use jsonwebtoken::{Algorithm, EncodingKey};
+use crate::tokens::{Issuer, KEY_IDS, LEEWAY_S, claims, now_s, sign_with};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use std::path::Path;
 use tidewell_sync_core::code::Code;
@@ -90,6 +92,36 @@ async fn tk1_no_token_that_is_not_accepted_lets_anybody_in() {
     assert_eq!(relay.figure("tidewell_refusals_total{code=\"token_expired\"}"), 1.0);
     relay.terminate();
     assert_eq!(documents_in(&data), 0, "nothing of it is in the store");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tk1_a_key_of_each_kind_lets_in_whom_it_signed_for_and_under_no_other_keys_name() {
+    let (_folder, data) = data();
+    let issuer = Issuer::new();
+    let relay = start(&data, &issuer);
+    let claims = claims("ada", EVERYTHING);
+    for (id, document) in KEY_IDS.into_iter().zip(["acme/1", "acme/2", "acme/3"]) {
+        let (algorithm, key) = issuer.key(id);
+        let token = sign_with(algorithm, id, &key, &claims);
+        let mut client = Client::connect_with(&relay, &token).await;
+        client.open(1, document).await;
+        client.push(1, 1, Author::new(1).types(id)).await;
+        assert_eq!(client.acknowledged(1).await, 1);
+        for other in KEY_IDS.into_iter().filter(|other| *other != id) {
+            let token = sign_with(algorithm, other, &key, &claims);
+            assert_eq!(Client::greet(&relay, &token).await.refused().await, Code::InvalidToken);
+            // As if it were the other key's algorithm too.
+            let header = Header { kid: Some(other.to_owned()), ..Header::new(issuer.key(other).0) };
+            let [header, body] =
+                [json!(header), claims.clone()].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+            let message = format!("{header}.{body}");
+            let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, algorithm).unwrap();
+            let token = format!("{message}.{signature}");
+            assert_eq!(Client::greet(&relay, &token).await.refused().await, Code::InvalidToken);
+        }
+    }
+    relay.terminate();
+    assert_eq!(documents_in(&data), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
