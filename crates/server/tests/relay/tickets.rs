@@ -136,9 +136,11 @@ async fn ti3_a_stock_connection_ends_at_its_tokens_expiry() {
     let issuer = Issuer::new();
     let relay = start(&data, &issuer);
     let mut short = claims("ada", &[("write", "**")]);
-    short["exp"] = json!(now_s() + 3 - LEEWAY_S);
+    short["exp"] = json!(now_s() + 5 - LEEWAY_S);
     let path = ticket(&relay, "acme/list", &issuer.sign(&short));
-    assert_eq!(refusal(&relay, &path).await, close_of(Code::TokenExpired));
+    let mut stock = Stock::connect(&relay, &path, 1).await;
+    stock.until(|stock| stock.synced).await;
+    assert_eq!(closed(&mut stock.socket).await, close_of(Code::TokenExpired));
 }
 
 #[tokio::test(flavor = "multi_thread")]
