@@ -129,8 +129,11 @@ impl Client {
     }
 
     pub(crate) async fn next(&mut self) -> RelayMessage {
+        // The relay's pings are no answer.
+        let patient_until = tokio::time::Instant::now() + PATIENCE;
         while self.inbox.is_empty() {
-            let message = tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a message");
+            let message =
+                tokio::time::timeout_at(patient_until, self.socket.next()).await.expect("a message");
             if let Message::Binary(frame) = message.expect("an open socket").unwrap()
                 && let Some(messages) = self.reassembly.take(frame).unwrap()
             {
