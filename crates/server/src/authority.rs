@@ -92,10 +92,7 @@ impl Authority {
         metrics: Arc<Metrics>,
     ) -> Self {
         let mut revoked = Revocations::default();
-        for revocation in revocations {
-            // There were no more than there may be when they were stored.
-            revoked.add(revocation);
-        }
+        revocations.into_iter().for_each(|revocation| revoked.add(revocation));
         Authority::Tokens(Box::new(Tokens {
             path: keys.path,
             expected,
@@ -126,29 +123,71 @@ impl Authority {
     }
 
     /// Looks again at a pass that was given, if something has changed: its key may have been taken out, it was revoked, or
-    /// the clock has been set past its end.
-    pub(crate) fn look_again(&self, pass: &mut Pass) -> Result<(), InvalidToken> {
-        let (Authority::Tokens(tokens), Some(session)) = (self, &pass.session) else { return Ok(()) };
+    /// the clock has been set past its end. True when it may allow less than before.
+    pub(crate) fn look_again(&self, pass: &mut Pass) -> Result<bool, InvalidToken> {
+        let (Authority::Tokens(tokens), Some(session)) = (self, &pass.session) else { return Ok(false) };
         let generation = tokens.generation.load(Ordering::Acquire);
-        if generation != pass.generation {
-            if !tokens.keys.read().hold(&session.key) {
-                return Err(InvalidToken::UnknownKey(session.key.id.clone().unwrap_or_default()));
-            }
-            if tokens.revocations.read().cover(&session.claims) {
-                return Err(InvalidToken::Revoked);
-            }
-            check_expiry(&session.claims, now_ms() / 1000)?;
-            pass.generation = generation;
+        if generation == pass.generation {
+            return Ok(false);
         }
-        Ok(())
+        if !tokens.keys.read().hold(&session.key) {
+            return Err(InvalidToken::UnknownKey(session.key.id.clone().unwrap_or_default()));
+        }
+        if tokens.revocations.read().cover(&session.claims) {
+            return Err(InvalidToken::Revoked);
+        }
+        check_expiry(&session.claims, now_ms() / 1000)?;
+        pass.generation = generation;
+        Ok(true)
+    }
+
+    /// What may be done with a document; `None` for nothing at all.
+    pub(crate) fn access(&self, pass: &Pass, document: &DocumentName) -> Option<Access> {
+        let Some(session) = &pass.session else { return Some(Access::Write) };
+        let level = session.claims.document_level(document.as_str())?;
+        if self.have_revoked(|revocations| revocations.cover_on(&session.claims, document)) {
+            return None;
+        }
+        Some(match level {
+            Level::Read => Access::Read,
+            Level::Comment => Access::Comment,
+            Level::Write | Level::Admin => Access::Write,
+        })
+    }
+
+    /// True for who administers a document. Without keys nobody does.
+    pub(crate) fn is_administrator(&self, pass: &Pass, document: &DocumentName) -> bool {
+        pass.administers(|pattern| pattern.matches(document.as_str()))
+            && self.access(pass, document).is_some()
+    }
+
+    /// True for who administers all documents that a pattern matches.
+    pub(crate) fn is_administrator_of_all(&self, pass: &Pass, documents: &NamePattern) -> bool {
+        let is_revoked = |session: &Session| {
+            self.have_revoked(|revocations| revocations.cover_on_all(&session.claims, documents))
+        };
+        pass.administers(|pattern| pattern.covers(documents))
+            && !pass.session.as_deref().is_some_and(is_revoked)
+    }
+
+    fn have_revoked(&self, such: impl FnOnce(&Revocations) -> bool) -> bool {
+        match self {
+            Authority::Anyone => false,
+            Authority::Tokens(tokens) => such(&tokens.revocations.read()),
+        }
     }
 
     /// Revokes tokens from now on; false when there is no place for it. The caller has it stored.
     pub(crate) fn revoke(&self, revocation: Revocation) -> bool {
         let Authority::Tokens(tokens) = self else { return false };
-        let is_added = tokens.revocations.write().add(revocation);
+        let mut revocations = tokens.revocations.write();
+        if !revocations.have_place_for(&revocation) {
+            return false;
+        }
+        revocations.add(revocation);
+        drop(revocations);
         tokens.generation.fetch_add(1, Ordering::AcqRel);
-        is_added
+        true
     }
 
     /// True when the clock was set forward: tokens may have ended before their time.
@@ -198,36 +237,18 @@ impl Authority {
 }
 
 impl Pass {
-    /// What may be done with a document; `None` for nothing at all.
-    pub(crate) fn access(&self, document: &DocumentName) -> Option<Access> {
-        let Some(session) = &self.session else { return Some(Access::Write) };
-        Some(match session.claims.document_level(document.as_str())? {
-            Level::Read => Access::Read,
-            Level::Comment => Access::Comment,
-            Level::Write | Level::Admin => Access::Write,
-        })
-    }
-
     /// The token, if there is one.
     pub(crate) fn session(&self) -> Option<&Arc<Session>> {
         self.session.as_ref()
     }
 
-    /// True when it allows the administration of a document. Without keys nobody administers.
-    pub(crate) fn administers(&self, document: &DocumentName) -> bool {
-        self.session
-            .as_ref()
-            .is_some_and(|session| session.claims.administer(|pattern| pattern.matches(document.as_str())))
-    }
-
-    /// True when it allows the administration of all documents.
-    pub(crate) fn administers_everything(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.claims.administer(NamePattern::is_everything))
-    }
-
-    /// True when it allows the administration of any.
+    /// True when it grants the administration of anything.
     pub(crate) fn administers_something(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.claims.administer(|_| true))
+        self.administers(|_| true)
+    }
+
+    fn administers(&self, which: impl Fn(&NamePattern) -> bool) -> bool {
+        self.session.as_ref().is_some_and(|session| session.claims.administer(which))
     }
 
     /// Time until it ends; `None` for never.

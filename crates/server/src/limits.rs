@@ -347,8 +347,12 @@ pub(crate) const TICKET_VALID: Duration = Duration::from_secs(30);
 /// Tickets that nobody has used yet: about 500 a second, and some kilobytes each.
 pub(crate) const TICKETS_MAX: usize = 16 << 10;
 
-/// Revoked subjects and tokens, which are kept in memory and for good.
+/// Revoked subjects and tokens, and segments of revoked documents' names (once where names have them in common), which are
+/// kept in memory and for good.
 pub(crate) const REVOCATIONS_MAX: usize = 100_000;
+
+/// … of them segments of one tenant's names, whose own administrators may revoke: others are to have room for theirs.
+pub(crate) const TENANT_REVOCATIONS_MAX: usize = 10_000;
 
 /// Bytes of an administrator's request.
 pub(crate) const ADMIN_BODY_BYTES_MAX: usize = 4 << 10;

@@ -1,8 +1,13 @@
-//! Tokens that are not accepted any more although they have not expired.
+//! Tokens that are not accepted any more, or not for some documents, although they have not expired.
+
+mod documents;
 
 use crate::limits::REVOCATIONS_MAX;
 use crate::token::claims::Claims;
+use crate::token::name_pattern::NamePattern;
+use documents::RevokedDocuments;
 use rustc_hash::{FxHashMap, FxHashSet};
+use tidewell_sync_core::document_name::DocumentName;
 
 /// What is revoked. Everything "before a second" includes what says no second of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +18,8 @@ pub(crate) enum Revocation {
     Subject { subject: String, before_s: u64 },
     /// One token, by its own name.
     Token { token_id: String },
+    /// What tokens made before a second allow on the documents that a pattern matches.
+    Documents { pattern: NamePattern, before_s: u64 },
 }
 
 /// All of it.
@@ -21,43 +28,64 @@ pub(crate) struct Revocations {
     before_s: u64,
     subjects: FxHashMap<String, u64>,
     token_ids: FxHashSet<String>,
+    documents: RevokedDocuments,
 }
 
 impl Revocations {
-    /// Adds one; false when there is no place for it. One that is revoked more than before takes no place.
-    pub(crate) fn add(&mut self, revocation: Revocation) -> bool {
-        let is_full = self.subjects.len() + self.token_ids.len() >= REVOCATIONS_MAX;
+    /// True when there is a place for one. One that is revoked more than before takes none.
+    pub(crate) fn have_place_for(&self, revocation: &Revocation) -> bool {
+        let taken = self.subjects.len() + self.token_ids.len() + self.documents.count();
+        let is_full = taken >= REVOCATIONS_MAX;
+        match revocation {
+            Revocation::Everything { .. } => true,
+            Revocation::Subject { subject, .. } => !is_full || self.subjects.contains_key(subject),
+            Revocation::Token { token_id } => !is_full || self.token_ids.contains(token_id),
+            Revocation::Documents { pattern, .. } => {
+                self.documents.hold(pattern) || (!is_full && self.documents.has_place_for(pattern))
+            }
+        }
+    }
+
+    /// Adds one.
+    pub(crate) fn add(&mut self, revocation: Revocation) {
         match revocation {
             Revocation::Everything { before_s } => {
                 self.before_s = self.before_s.max(before_s);
                 let before_s = self.before_s;
                 self.subjects.retain(|_, other| *other > before_s);
+                self.documents.forget(before_s);
             }
             Revocation::Subject { subject, before_s } => {
-                if is_full && !self.subjects.contains_key(&subject) {
-                    return false;
-                }
                 let entry = self.subjects.entry(subject).or_default();
                 *entry = (*entry).max(before_s);
             }
             Revocation::Token { token_id } => {
-                if is_full && !self.token_ids.contains(&token_id) {
-                    return false;
-                }
                 self.token_ids.insert(token_id);
             }
+            Revocation::Documents { pattern, before_s } => self.documents.add(&pattern, before_s),
         }
-        true
     }
 
     /// True for a token that is revoked.
     pub(crate) fn cover(&self, claims: &Claims) -> bool {
-        let issued_at_s = claims.issued_at_s.unwrap_or(0);
-        let is_before = |before_s: u64| issued_at_s < before_s;
-        is_before(self.before_s)
-            || self.subjects.get(&claims.subject).is_some_and(|before_s| is_before(*before_s))
+        is_of_before(claims, self.before_s)
+            || self.subjects.get(&claims.subject).is_some_and(|before_s| is_of_before(claims, *before_s))
             || claims.token_id.as_ref().is_some_and(|id| self.token_ids.contains(id))
     }
+
+    /// True for a token that allows nothing on a document any more.
+    pub(crate) fn cover_on(&self, claims: &Claims, document: &DocumentName) -> bool {
+        is_of_before(claims, self.documents.before_s(document))
+    }
+
+    /// True for a token that allows nothing on any document of a pattern any more.
+    pub(crate) fn cover_on_all(&self, claims: &Claims, pattern: &NamePattern) -> bool {
+        is_of_before(claims, self.documents.before_s_of_all(pattern))
+    }
+}
+
+fn is_of_before(claims: &Claims, before_s: u64) -> bool {
+    claims.issued_at_s.unwrap_or(0) < before_s
 }
 
 #[cfg(test)]
@@ -75,6 +103,10 @@ mod tests {
 
     fn subject(subject: &str, before_s: u64) -> Revocation {
         Revocation::Subject { subject: subject.to_owned(), before_s }
+    }
+
+    fn documents(pattern: &str, before_s: u64) -> Revocation {
+        Revocation::Documents { pattern: pattern.parse().unwrap(), before_s }
     }
 
     #[test]
@@ -97,14 +129,40 @@ mod tests {
     }
 
     #[test]
+    fn a_document_that_is_revoked_is_so_for_tokens_of_before_alone() {
+        let mut revocations = Revocations::default();
+        revocations.add(documents("acme/list/*", 100));
+        let [list, other] = ["acme/list/42", "acme/other"].map(|name| DocumentName::parse(name).unwrap());
+        let [old, new, undated] = [Some(99), Some(100), None].map(|at_s| claims("ada", "1", at_s));
+        assert!(revocations.cover_on(&old, &list) && revocations.cover_on(&undated, &list));
+        assert!(!revocations.cover_on(&new, &list) && !revocations.cover_on(&old, &other));
+        assert!(!revocations.cover(&old), "it is good for others");
+        let [part, whole] = ["acme/list/42", "acme/**"].map(|text| text.parse().unwrap());
+        assert!(revocations.cover_on_all(&old, &part) && !revocations.cover_on_all(&old, &whole));
+    }
+
+    #[test]
     fn revocations_take_a_bounded_place_and_one_of_everything_makes_room() {
         let mut revocations = Revocations::default();
-        assert!((0..REVOCATIONS_MAX).all(|index| revocations.add(subject(&index.to_string(), 10))));
-        assert!(!revocations.add(subject("one more", 10)));
-        assert!(!revocations.add(Revocation::Token { token_id: "7".to_owned() }));
-        assert!(revocations.add(subject("1", 20)), "known already");
-        assert!(revocations.add(Revocation::Everything { before_s: 10 }));
-        assert!(revocations.add(subject("one more", 30)));
-        assert!(revocations.cover(&claims("1", "1", Some(19))));
+        revocations.add(documents("acme/list", 10));
+        for index in 2..REVOCATIONS_MAX {
+            assert!(revocations.have_place_for(&subject(&index.to_string(), 10)));
+            revocations.add(subject(&index.to_string(), 10));
+        }
+        let more = [
+            subject("one more", 10),
+            Revocation::Token { token_id: "7".to_owned() },
+            documents("acme/other", 10),
+        ];
+        assert!(more.iter().all(|revocation| !revocations.have_place_for(revocation)));
+        let known = [subject("2", 20), documents("acme/list", 20), documents("acme/**", 10)];
+        assert!(known.iter().all(|revocation| revocations.have_place_for(revocation)));
+        revocations.add(subject("2", 20));
+        let everything = Revocation::Everything { before_s: 10 };
+        assert!(revocations.have_place_for(&everything));
+        revocations.add(everything);
+        assert!(more.iter().all(|revocation| revocations.have_place_for(revocation)));
+        assert_eq!(revocations.documents.count(), 0);
+        assert!(revocations.cover(&claims("2", "1", Some(19))));
     }
 }

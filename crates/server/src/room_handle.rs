@@ -256,6 +256,11 @@ impl RoomHandle {
         inner.seats.iter().filter(|seat| seat.wake.kick()).count()
     }
 
+    /// Has all members' connections look again at what they wait for.
+    pub(crate) fn nudge(&self) {
+        self.inner.lock().seats.iter().for_each(|seat| seat.wake.nudge());
+    }
+
     /// The writer asks for the next commit.
     pub(crate) fn take_batch(&self) -> Option<Batch> {
         let mut inner = self.inner.lock();

@@ -9,6 +9,7 @@ use crate::metrics::{Limit, Metrics};
 use crate::quotas::Quotas;
 use crate::room_handle::RoomHandle;
 use crate::store::{FIRST_EPOCH, ReadError, Readers};
+use crate::token::name_pattern::NamePattern;
 use crate::writer::WriterQueue;
 use futures_util::FutureExt;
 use futures_util::future::Shared;
@@ -158,6 +159,18 @@ impl Rooms {
         let room = room.clone();
         drop(entries);
         room.kick()
+    }
+
+    /// Has the connections that have documents of a pattern open look again at what they wait for.
+    pub(crate) fn nudge(&self, documents: &NamePattern) {
+        let entries = self.shared.entries.lock();
+        let rooms = entries.iter().filter_map(|(document, entry)| match entry {
+            Entry::Ready(room) if documents.matches(document.as_str()) => Some(room.clone()),
+            _ => None,
+        });
+        let rooms: Vec<_> = rooms.collect();
+        drop(entries);
+        rooms.iter().for_each(|room| room.nudge());
     }
 
     /// The rooms that are to be compacted now.

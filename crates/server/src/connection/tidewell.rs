@@ -145,15 +145,17 @@ impl Connection {
         self.inbox.bytes() + halves + leaving + self.channels.len() * CHANNEL_BYTES
     }
 
-    /// The token may have ended, or its key have been taken out.
+    /// The token may have ended, its key have been taken out, or what it allows on a document be revoked.
     fn look_at_pass(&mut self) -> Result<(), End> {
         if let Some(code) = self.socket.passed_deadline() {
             return Err(code.into());
         }
-        match &mut self.pass {
-            Some(pass) => Ok(self.relay.authority.look_again(pass)?),
-            None => Ok(()),
+        if let Some(pass) = &mut self.pass
+            && self.relay.authority.look_again(pass)?
+        {
+            self.grant_anew();
         }
+        Ok(())
     }
 
     /// There is more to write. What nobody may make the relay keep is not read for a member either; it is nudged when it
@@ -273,23 +275,30 @@ impl Connection {
             return Err(full.counted(&self.relay.metrics));
         }
         // It may have been revoked while nobody knew that it was here.
-        Ok(self.relay.authority.look_again(self.pass.insert(pass))?)
+        self.relay.authority.look_again(self.pass.insert(pass))?;
+        Ok(())
     }
 
     /// Takes another token in place of the first. What is open may do more or less with it.
     fn refresh(&mut self, token: &str) -> Result<(), End> {
         let before = self.pass.take();
         self.admit(token)?;
-        let Some(pass) = &self.pass else { return Ok(()) };
-        if before.is_some_and(|before| before.subject() != pass.subject()) {
+        if before.as_ref().and_then(Pass::subject) != self.pass.as_ref().and_then(Pass::subject) {
             return Err(End::Code(
                 Code::InvalidToken,
                 Cow::Borrowed("another subject needs a connection of its own"),
             ));
         }
+        self.grant_anew();
+        Ok(())
+    }
+
+    /// Tells of each open channel that may do more or less than before.
+    fn grant_anew(&mut self) {
+        let Some(pass) = &self.pass else { return };
         let changed = |(number, channel): (&u32, &Channel)| match channel {
             Channel::Open { room, access: before, .. } => {
-                let access = pass.access(room.document());
+                let access = self.relay.authority.access(pass, room.document());
                 (access != Some(*before)).then_some((*number, access))
             }
             Channel::Waiting => None,
@@ -297,7 +306,6 @@ impl Connection {
         let mut changes: Vec<_> = self.channels.iter().filter_map(changed).collect();
         changes.sort_unstable_by_key(|(channel, _)| *channel);
         changes.into_iter().for_each(|(channel, access)| self.grant(channel, access));
-        Ok(())
     }
 
     /// What a channel may do from now on.
@@ -329,7 +337,8 @@ impl Connection {
             self.refuse(channel, 0, Code::ChannelsExceeded);
             return Ok(());
         }
-        let Some(access) = self.pass.as_ref().and_then(|pass| pass.access(&document)) else {
+        let access = self.pass.as_ref().and_then(|pass| self.relay.authority.access(pass, &document));
+        let Some(access) = access else {
             self.channels.insert(channel, Channel::Waiting);
             self.refuse(channel, 0, Code::Forbidden);
             return Ok(());
@@ -359,7 +368,8 @@ impl Connection {
             }
         };
         self.channels.insert(channel, entry);
-        Ok(())
+        // It may have been revoked while the room did not know of this connection.
+        self.look_at_pass()
     }
 
     fn has_open_channels(&self) -> bool {

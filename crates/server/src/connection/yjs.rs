@@ -154,12 +154,19 @@ impl Connection {
         }
     }
 
-    /// The token may have ended, or its key have been taken out.
+    /// The token may have ended, its key have been taken out, or what it allows on the document be revoked.
     fn look_at_pass(&mut self) -> Result<(), End> {
-        match self.socket.passed_deadline() {
-            Some(code) => Err(code.into()),
-            None => Ok(self.relay.authority.look_again(&mut self.pass)?),
+        if let Some(code) = self.socket.passed_deadline() {
+            return Err(code.into());
         }
+        let authority = &self.relay.authority;
+        if authority.look_again(&mut self.pass)?
+            && authority.access(&self.pass, self.room.document()).is_none()
+        {
+            // Transient: a page that has a newer token brings a ticket of that.
+            return Err(Code::TokenExpired.into());
+        }
+        Ok(())
     }
 
     /// Reading stops until what has come is taken, and while the store is behind.

@@ -8,6 +8,7 @@ use crate::compactor::ReleaseError;
 use crate::limits::{ADMIN_BODY_BYTES_MAX, ADMIN_BODY_WITHIN, TOKEN_LEEWAY};
 use crate::relay::Relay;
 use crate::revocations::Revocation;
+use crate::token::name_pattern::NamePattern;
 use crate::writer::{Job, now_ms};
 use axum::Json;
 use axum::body::to_bytes;
@@ -23,12 +24,14 @@ use tidewell_sync_core::document_name::DocumentName;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// What is to be revoked: a subject's tokens, one token, or all; those made before a second of 1970's.
+/// What is to be revoked: a subject's tokens, one token, all, or what tokens allow on documents; those made before a second
+/// of 1970's.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Revoke {
     subject: Option<String>,
     token_id: Option<String>,
+    document: Option<NamePattern>,
     issued_before: Option<u64>,
 }
 
@@ -84,10 +87,14 @@ fn answer(relay: &Relay, answer: Result<Value, Refusal>) -> Response {
 
 async fn revoked(relay: &Relay, address: IpAddr, request: Request) -> Result<Value, Refusal> {
     let pass = relay.authority.admit(bearer(request.headers()))?;
-    if !pass.administers_everything() {
+    if !pass.administers_something() {
         return Err(Code::Forbidden.into());
     }
-    let Revoke { subject, token_id, issued_before } = read(request).await?;
+    let Revoke { subject, token_id, document, issued_before } = read(request).await?;
+    let concerned = document.clone().unwrap_or_else(NamePattern::everything);
+    if !relay.authority.is_administrator_of_all(&pass, &concerned) {
+        return Err(Code::Forbidden.into());
+    }
     // Tokens count seconds: one that was made in this very second is of before.
     let now_s = now_ms() / 1000 + 1;
     let before_s = issued_before.unwrap_or(now_s);
@@ -95,23 +102,27 @@ async fn revoked(relay: &Relay, address: IpAddr, request: Request) -> Result<Val
     if before_s > now_s + TOKEN_LEEWAY.as_secs() {
         return Err(invalid("issued_before is in the future; it is in seconds since 1970"));
     }
-    let revocation = match (named(subject)?, named(token_id)?) {
-        (Some(subject), None) => Revocation::Subject { subject, before_s },
-        (None, Some(token_id)) if issued_before.is_none() => Revocation::Token { token_id },
-        (None, None) if issued_before.is_some() => Revocation::Everything { before_s },
+    let revocation = match (named(subject)?, named(token_id)?, document) {
+        (Some(subject), None, None) => Revocation::Subject { subject, before_s },
+        (None, None, Some(pattern)) => Revocation::Documents { pattern, before_s },
+        (None, Some(token_id), None) if issued_before.is_none() => Revocation::Token { token_id },
+        (None, None, None) if issued_before.is_some() => Revocation::Everything { before_s },
         _ => {
             return Err(invalid(
-                "name a subject, a token_id, or issued_before, which may come with a subject",
+                "name a subject, document, token_id, or issued_before, which may come with a subject or document",
             ));
         }
     };
     // In memory first: even with a failing disk it is in force at once.
     if !relay.authority.revoke(revocation.clone()) {
-        let message =
-            "there are too many revocations; one with issued_before alone takes the place of others";
+        let message = "there are too many revocations; one with issued_before alone, or of all documents below a \
+            name (acme/**), takes the place of others";
         return Err(Refusal::new(Code::Overloaded, message));
     }
-    relay.connections.nudge_all();
+    match &revocation {
+        Revocation::Documents { pattern, .. } => relay.rooms.nudge(pattern),
+        _ => relay.connections.nudge_all(),
+    }
     tracing::info!(by = pass.subject().unwrap_or(""), %address, ?revocation, "tokens are revoked");
     let (done, stored) = oneshot::channel();
     relay.writer.run(Job::Revoke { revocation, done });
@@ -119,7 +130,8 @@ async fn revoked(relay: &Relay, address: IpAddr, request: Request) -> Result<Val
         Ok(Ok(())) => Ok(json!({ "revoked": true })),
         _ => Err(Refusal::new(
             Code::StorageUnavailable,
-            "it is revoked until the relay restarts, but could not be stored: send it again",
+            "it is revoked until the relay restarts, but could not be stored: send it again, with a new token if \
+             yours is revoked too",
         )),
     }
 }
@@ -133,13 +145,13 @@ async fn kicked(relay: &Relay, address: IpAddr, request: Request) -> Result<Valu
     let count = match (named(subject)?, named(token_id)?, document) {
         (None, None, Some(document)) => {
             let document = DocumentName::parse(&document)?;
-            if !pass.administers(&document) {
+            if !relay.authority.is_administrator(&pass, &document) {
                 return Err(Code::Forbidden.into());
             }
             relay.rooms.kick(&document)
         }
         (subject, token_id, None) if subject.is_some() != token_id.is_some() => {
-            if !pass.administers_everything() {
+            if !relay.authority.is_administrator_of_all(&pass, &NamePattern::everything()) {
                 return Err(Code::Forbidden.into());
             }
             relay.connections.kick(|claims| match (&subject, &token_id) {
@@ -165,7 +177,7 @@ async fn released(relay: &Relay, address: IpAddr, request: Request) -> Result<Va
     }
     let Release { document } = read(request).await?;
     let document = DocumentName::parse(&document)?;
-    if !is_operator && !pass.administers(&document) {
+    if !is_operator && !relay.authority.is_administrator(&pass, &document) {
         return Err(Code::Forbidden.into());
     }
     let is_released = loop {

@@ -43,7 +43,7 @@ pub(super) async fn issue(
 fn ticket(relay: &Relay, document: &str, headers: &HeaderMap) -> Result<String, Refusal> {
     let document = DocumentName::parse(document)?;
     let pass = relay.authority.admit(bearer(headers))?;
-    let access = pass.access(&document).ok_or(Code::Forbidden)?;
+    let access = relay.authority.access(&pass, &document).ok_or(Code::Forbidden)?;
     let ticket = Ticket { document, access, pass };
     relay.tickets.issue(ticket, Instant::now()).ok_or_else(|| {
         relay.metrics.hit(Limit::Tickets);

@@ -1,5 +1,6 @@
 use super::*;
 use crate::limits::{PRUNE_ROWS_MAX, RECENT_FACTOR_MAX, SETTLE_ROWS, SETTLE_ROWS_AT_ONCE};
+use crate::revocations::Revocation;
 use bytes::Bytes;
 use std::sync::Arc;
 use tidewell_sync_core::document_name::DocumentName;
@@ -647,4 +648,52 @@ fn commits_wait_for_the_disk() {
     let synchronous: i64 = store.connection.pragma_query_value(None, "synchronous", |r| r.get(0)).unwrap();
     assert_eq!((mode.as_str(), synchronous), ("wal", 2));
     store.checkpointer().unwrap().run().unwrap();
+}
+
+#[test]
+fn revocations_are_there_after_opening_again_without_those_that_others_include() {
+    let scratch = Scratch::new();
+    let documents =
+        |pattern: &str, before_s| Revocation::Documents { pattern: pattern.parse().unwrap(), before_s };
+    let subject = |subject: &str, before_s| Revocation::Subject { subject: subject.to_owned(), before_s };
+    let token = Revocation::Token { token_id: "acme/7".to_owned() };
+    {
+        let (_directory, store) = scratch.open(7);
+        let mut store = store.unwrap();
+        let all = [
+            documents("acme/list", 10),
+            documents("acme/list", 5),
+            documents("acme/list/42", 20),
+            documents("acme", 20),
+            documents("acmes/list", 20),
+            documents("acme/**", 20),
+            documents("acme/list/43", 30),
+            documents("old", 2),
+            subject("ada", 2),
+            subject("bob", 9),
+            token.clone(),
+            Revocation::Everything { before_s: 3 },
+        ];
+        all.iter().for_each(|revocation| store.revoke(revocation).unwrap());
+    }
+    let (_directory, store) = scratch.open(8);
+    let store = store.unwrap();
+    let expected = [
+        Revocation::Everything { before_s: 3 },
+        subject("bob", 9),
+        token,
+        documents("acme", 20),
+        documents("acme/**", 20),
+        documents("acme/list/43", 30),
+        documents("acmes/list", 20),
+    ];
+    assert_eq!(store.revocations().unwrap(), expected);
+    // What is not understood would not be in force.
+    for damage in ["name = 'a*' WHERE name = 'acme'", "kind = 9 WHERE name = 'bob'"] {
+        let changing = store.connection.unchecked_transaction().unwrap();
+        changing.execute(&format!("UPDATE revocation SET {damage}"), []).unwrap();
+        assert!(store.revocations().is_err(), "{damage}");
+        changing.rollback().unwrap();
+    }
+    assert!(store.revocations().is_ok());
 }

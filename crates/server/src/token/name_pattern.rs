@@ -34,9 +34,20 @@ impl NamePattern {
         }
     }
 
-    /// True for the pattern of all names.
-    pub(crate) fn is_everything(&self) -> bool {
-        self.0 == "**"
+    /// True when it matches all that another one matches.
+    pub(crate) fn covers(&self, other: &NamePattern) -> bool {
+        // A star stands for another star too, and for a double one only a double one.
+        let is_open = |pattern: &NamePattern| pattern.0.split('/').next_back() == Some("**");
+        self.matches(&other.0) && (is_open(self) || !is_open(other))
+    }
+
+    /// The pattern of all names.
+    pub(crate) fn everything() -> Self {
+        NamePattern("**".to_owned())
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -100,6 +111,32 @@ mod tests {
         ];
         for (pattern, name, expected) in cases {
             assert_eq!(pattern.parse::<NamePattern>().unwrap().matches(name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_covers_another_one_if_it_matches_all_that_the_other_does() {
+        let cases = [
+            ("**", "**", true),
+            ("**", "acme/*", true),
+            ("*", "**", false),
+            ("*", "acme", true),
+            ("acme/**", "acme/**", true),
+            ("acme/**", "acme/*/**", true),
+            ("acme/**", "acme/list/42", true),
+            ("acme/**", "acme", false),
+            ("acme/**", "**", false),
+            ("acme/*", "acme/**", false),
+            ("acme/*", "acme/*", true),
+            ("acme/*/**", "acme/**", false),
+            ("acme/*/**", "acme/list/**", true),
+            ("acme/list", "acme/*", false),
+            ("acme/list", "acme/list", true),
+            ("acme/list", "acme/list/**", false),
+        ];
+        for (pattern, other, expected) in cases {
+            let [whole, part] = [pattern, other].map(|text| text.parse::<NamePattern>().unwrap());
+            assert_eq!(whole.covers(&part), expected, "{pattern} {other}");
         }
     }
 

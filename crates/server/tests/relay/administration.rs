@@ -1,12 +1,15 @@
 //! Revoking tokens, ending connections and releasing documents over HTTP.
 
+use crate::author::Author;
 use crate::client::{Client, close_of, closed};
-use crate::process::{Relay, data};
+use crate::process::{Relay, data, output};
 use crate::stock::Stock;
 use crate::tokens::{Issuer, claims, now_s};
 use serde_json::{Value, json};
 use std::path::Path;
 use tidewell_sync_core::code::Code;
+use tidewell_sync_core::protocol::{ClientMessage, Position, RelayMessage};
+use tidewell_sync_core::state_vector::StateVector;
 
 const WRITE: &[(&str, &str)] = &[("write", "**")];
 
@@ -25,6 +28,23 @@ fn done(relay: &Relay, path: &str, token: &str, body: &Value) -> Value {
     let (status, answer) = post(relay, path, token, &body.to_string());
     assert_eq!(status, "200", "{answer}");
     answer
+}
+
+fn forbidden(channel: u32) -> RelayMessage {
+    RelayMessage::Refused { channel, number: 0, code: Code::Forbidden }
+}
+
+/// True when a document can be opened with a token.
+async fn opens(relay: &Relay, token: &str, document: &str) -> bool {
+    let mut client = Client::connect_with(relay, token).await;
+    let nothing = Position::StateVector(StateVector::default());
+    match client.open_at(1, document, nothing).await {
+        RelayMessage::Opened { .. } => true,
+        other => {
+            assert_eq!(other, forbidden(1));
+            false
+        }
+    }
 }
 
 async fn refused(relay: &Relay, token: &str) -> Code {
@@ -81,6 +101,97 @@ async fn tk6_a_revoked_token_ends_its_connections_and_lets_nobody_in_after_a_res
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tk9_a_revoked_document_is_closed_to_tokens_of_before_and_everything_else_goes_on() {
+    let (_folder, data) = data();
+    let issuer = Issuer::new();
+    let relay = start(&data, &issuer);
+    let now_s = now_s();
+    let token = |subject: &str, issued_at_s: u64| {
+        let mut claims = claims(subject, WRITE);
+        claims["iat"] = json!(issued_at_s);
+        issuer.sign(&claims)
+    };
+    let (old, newer) = (token("ada", now_s), token("ada", now_s + 60));
+    let mut ada = Client::connect_with(&relay, &old).await;
+    ada.open(1, "acme/list/42").await;
+    ada.open(2, "acme/other").await;
+    let mut bob = Client::connect_with(&relay, &token("bob", now_s + 60)).await;
+    bob.open(1, "acme/list/42").await;
+    for client in [&mut ada, &mut bob] {
+        client.settled().await;
+    }
+    let admin = issuer.token("ops", &[("admin", "acme/**")]);
+    let revoke = json!({ "document": "acme/list/42", "issued_before": now_s + 1 });
+    assert_eq!(done(&relay, "/v1/revoke", &admin, &revoke), json!({ "revoked": true }));
+    assert_eq!(ada.next().await, forbidden(1), "nobody has asked");
+    // What was on its way is not taken; her other document is as it was, and so is who has a newer token.
+    ada.push(1, 1, Author::new(1).types("no more")).await;
+    ada.push(2, 1, Author::new(1).types("still")).await;
+    ada.acknowledged(1).await;
+    bob.push(1, 1, Author::new(2).types("mine")).await;
+    assert_eq!(bob.acknowledged(1).await, 1, "nothing came before it");
+    assert_eq!(ada.settled().await, [], "she hears nothing of it");
+    assert!(!opens(&relay, &old, "acme/list/42").await);
+    ada.send(ClientMessage::Refresh { token: newer.clone() }).await;
+    assert_eq!(ada.open(1, "acme/list/42").await, 1);
+    // What a pattern matches.
+    let mut eve = Client::connect_with(&relay, &token("eve", now_s)).await;
+    eve.open(1, "acme/list/7").await;
+    eve.open(2, "acme/list/7/notes").await;
+    eve.settled().await;
+    let revoke = json!({ "document": "acme/list/*", "issued_before": now_s + 1 });
+    done(&relay, "/v1/revoke", &admin, &revoke);
+    assert_eq!(eve.next().await, forbidden(1));
+    assert_eq!(eve.settled().await, []);
+    ada.push(1, 1, Author::new(1).types("again")).await;
+    ada.acknowledged(1).await;
+    // As the store has it, and as a backup does.
+    let [backup, restored] = ["backup.db", "restored"].map(|name| data.with_file_name(name));
+    let [from, to, anew] = [&data, &backup, &restored].map(|path| path.to_str().unwrap());
+    assert!(output(&["backup", "--data", from, "--to", to]).status.success());
+    assert!(output(&["restore", "--from", to, "--data", anew]).status.success());
+    relay.kill();
+    for data in [&data, &restored] {
+        let relay = start(data, &issuer);
+        for (document, is_revoked) in [
+            ("acme/list/42", true),
+            ("acme/list/7", true),
+            ("acme/list/7/notes", false),
+            ("acme/other", false),
+        ] {
+            assert_eq!(opens(&relay, &old, document).await, !is_revoked, "{document}");
+            assert!(opens(&relay, &newer, document).await, "{document}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tk9_what_an_administrator_may_do_with_documents_is_revoked_too() {
+    let (_folder, data) = data();
+    let issuer = Issuer::new();
+    let relay = start(&data, &issuer);
+    let token = |document: &str, issued_at_s: u64| {
+        let mut claims = claims("ops", &[("admin", document)]);
+        claims["iat"] = json!(issued_at_s);
+        issuer.sign(&claims)
+    };
+    let (old, newer, of_all) =
+        (token("acme/**", now_s() - 60), token("acme/**", now_s() + 60), token("**", now_s() - 60));
+    let list = json!({ "document": "acme/list" });
+    let both =
+        |token: &str| ["/v1/kick", "/v1/revoke"].map(|path| post(&relay, path, token, &list.to_string()).0);
+    done(&relay, "/v1/kick", &old, &list);
+    done(&relay, "/v1/revoke", &newer, &list);
+    assert_eq!(both(&old), ["403", "403"]);
+    assert_eq!(both(&newer), ["200", "200"]);
+    done(&relay, "/v1/kick", &old, &json!({ "document": "acme/other" }));
+    done(&relay, "/v1/kick", &of_all, &json!({ "subject": "ada" }));
+    done(&relay, "/v1/revoke", &of_all, &json!({ "document": "acme/**" }));
+    assert_eq!(both(&of_all), ["403", "403"]);
+    assert_eq!(post(&relay, "/v1/kick", &old, "{\"document\": \"acme/other\"}").0, "403");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tk7_whoever_is_kicked_may_come_back_and_nobody_else_notices() {
     let (_folder, data) = data();
     let issuer = Issuer::new();
@@ -130,6 +241,7 @@ async fn tk8_only_administrators_revoke_kick_and_release() {
     ] {
         for (path, body) in [
             ("/v1/revoke", &subject),
+            ("/v1/revoke", &document),
             ("/v1/kick", &subject),
             ("/v1/kick", &document),
             ("/v1/release", &document),
@@ -140,11 +252,27 @@ async fn tk8_only_administrators_revoke_kick_and_release() {
     }
     ada.settled().await;
     let of_acme = issuer.token("ops", &[("admin", "acme/**")]);
-    let (status, _) = post(&relay, "/v1/kick", &of_acme, &subject.to_string());
-    assert_eq!(status, "403");
+    for (path, body) in [
+        ("/v1/kick", &subject),
+        ("/v1/revoke", &subject),
+        ("/v1/revoke", &json!({ "token_id": "ada" })),
+        ("/v1/revoke", &json!({ "issued_before": 5 })),
+        // Not all that these match.
+        ("/v1/revoke", &json!({ "document": "**" })),
+        ("/v1/revoke", &json!({ "document": "*/list" })),
+        ("/v1/revoke", &json!({ "document": "acme" })),
+    ] {
+        let (status, answer) = post(&relay, path, &of_acme, &body.to_string());
+        assert_eq!((status.as_str(), &answer["code"]), ("403", &json!("forbidden")), "{path} {body}");
+    }
+    let of_some = issuer.token("ops", &[("admin", "acme/*")]);
+    assert_eq!(post(&relay, "/v1/revoke", &of_some, "{\"document\": \"acme/**\"}").0, "403");
+    ada.settled().await;
     assert_eq!(done(&relay, "/v1/release", &of_acme, &document), json!({ "released": false }));
     done(&relay, "/v1/kick", &of_acme, &document);
     assert_eq!(ada.refused().await, Code::Kicked);
+    done(&relay, "/v1/revoke", &of_acme, &json!({ "document": "acme/*/**" }));
+    done(&relay, "/v1/revoke", &of_acme, &document);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,6 +295,8 @@ async fn a_request_that_cannot_be_meant_is_refused_and_does_nothing() {
             "{\"token_id\": \"1\", \"issued_before\": 5}",
             "{\"issued_before\": -5}",
             "{\"document\": \"a\\nb\"}",
+            "{\"document\": \"a\", \"subject\": \"ada\"}",
+            "{\"document\": \"a\", \"token_id\": \"1\"}",
             long.as_str(),
         ] {
             let (status, answer) = post(&relay, path, &admin, body);
@@ -175,12 +305,19 @@ async fn a_request_that_cannot_be_meant_is_refused_and_does_nothing() {
     }
     // What is made later cannot be meant, and nobody could be let in again.
     for later in [now_s() + 60, now_s() * 1000, u64::MAX] {
-        for body in [json!({ "issued_before": later }), json!({ "subject": "ops", "issued_before": later })] {
+        for body in [
+            json!({ "issued_before": later }),
+            json!({ "subject": "ops", "issued_before": later }),
+            json!({ "document": "acme/list", "issued_before": later }),
+        ] {
             let (status, answer) = post(&relay, "/v1/revoke", &admin, &body.to_string());
             assert_eq!((status.as_str(), &answer["code"]), ("400", &json!("invalid_options")), "{body}");
         }
     }
-    Client::connect_with(&relay, &admin).await.settled().await;
+    // A star inside a segment is a name's, and no pattern's.
+    assert_eq!(post(&relay, "/v1/revoke", &admin, "{\"document\": \"acme*\"}").0, "400");
+    assert_eq!(post(&relay, "/v1/kick", &admin, "{\"document\": \"acme*\"}").0, "200");
+    assert!(opens(&relay, &admin, "acme/list").await);
     // Without keys nobody is an administrator.
     let (_folder, data) = crate::process::data();
     let relay = Relay::start(&data);

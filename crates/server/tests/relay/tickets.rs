@@ -144,6 +144,45 @@ async fn ti3_a_stock_connection_ends_at_its_tokens_expiry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tk9_stock_clients_leave_a_revoked_document_and_tickets_to_it_are_no_longer_good() {
+    let (_folder, data) = data();
+    let issuer = Issuer::new();
+    let relay = start(&data, &issuer);
+    let now_s = now_s();
+    let token = |issued_at_s: u64| {
+        let mut claims = claims("ada", &[("write", "**")]);
+        claims["iat"] = json!(issued_at_s);
+        issuer.sign(&claims)
+    };
+    let (old, newer) = (token(now_s), token(now_s + 60));
+    let mut stocks = Vec::new();
+    for (document, token) in [("acme/list", &old), ("acme/list", &newer), ("acme/other", &old)] {
+        let mut stock = Stock::connect(&relay, &ticket(&relay, document, token), 1).await;
+        stock.until(|stock| stock.synced).await;
+        stocks.push(stock);
+    }
+    let [unused, unused_newer] = [&old, &newer].map(|token| ticket(&relay, "acme/list", token));
+    let admin = format!("Bearer {}", issuer.token("ops", &[("admin", "acme/list")]));
+    let revoke = json!({ "document": "acme/list", "issued_before": now_s + 1 }).to_string();
+    let answer = relay.request("POST", "/v1/revoke", &[("Authorization", &admin)], &revoke);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let expired = close_of(Code::TokenExpired);
+    assert_eq!(closed(&mut stocks[0].socket).await, expired);
+    assert_eq!(refusal(&relay, &unused).await, expired);
+    let response = ask(&relay, "acme/list", &old);
+    assert_eq!(body(&response)["code"], json!(Code::Forbidden.name()));
+    // Others stay, and come.
+    for stock in &mut stocks[1..] {
+        stock.synced = false;
+        stock.send(YMessage::SyncStep1(stock.doc.state_vector())).await;
+        stock.until(|stock| stock.synced).await;
+    }
+    for path in [unused_newer, ticket(&relay, "acme/list", &newer), ticket(&relay, "acme/other", &old)] {
+        Stock::connect(&relay, &path, 2).await.until(|stock| stock.synced).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_keys_a_ticket_is_given_to_anybody_and_none_is_needed() {
     let (_folder, data) = data();
     let relay = Relay::start(&data);
