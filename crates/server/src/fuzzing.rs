@@ -1,6 +1,8 @@
 //! What bytes from outside reach, for the targets of `fuzz/` (feature `fuzzing`) and a short run of them in plain tests.
 
 #[cfg(test)]
+mod targets;
+#[cfg(test)]
 mod tests;
 
 use crate::catch_up::CatchUp;

@@ -4,6 +4,12 @@
 //! thread that commits for all rooms at once; one task for each connection. Commit, then speak: what
 //! leaves the relay was made from the store's receipt.
 
+// As the targets of `fuzz/` name them, which are modules of the tests.
+#[cfg(test)]
+extern crate self as libfuzzer_sys;
+#[cfg(test)]
+extern crate self as tidewell_server;
+
 mod assets;
 mod authority;
 mod awareness;
