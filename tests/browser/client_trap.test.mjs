@@ -191,19 +191,120 @@ test('a row with which the module fails is found among many, set aside and repor
   assert.match(String.fromCharCode(...set_aside.values[0].row.update), /poison/)
 })
 
-test('edits with which the module always fails are given up and reported, and the next ones are made', async t => {
+test('edits with which the module always fails are given up, reported and not called saved, and the next ones are made', async t => {
   const page = await (await startPages(t)).page(trappableModule)
   await openDevice(page)
-  await on(page, async ({ doc, errors }) => {
+  const outcomes = await on(page, async ({ doc, errors }) => {
     globalThis.trap = { name: 'core_commit', times: 1000 }
     doc.text('notes').insert(0, 'bad')
-    while (!errors.some(error => error.code === 'invalid_value'))
-      await new Promise(resolve => setTimeout(resolve, 10))
+    const waits = ['device', 'relay', 'device'].map(where => doc.saved(where))
+    const outcomes = await Promise.allSettled(waits)
+    if (!errors.some(error => error.code === 'invalid_value')) throw new Error('not reported')
     globalThis.trap = undefined
     doc.text('notes').insert(0, 'good')
     await doc.saved('device')
+    return outcomes.map(({ reason }) => reason?.code)
   })
+  assert.deepEqual(outcomes, Array(3).fill('invalid_value'))
   assert.equal(await on(page, ({ doc }) => doc.text('notes').toString()), 'good')
+})
+
+test('whoever did not wait for edits that were given up hears of it at the next wait, or when the document or the client is closed', async t => {
+  for (const what of ['saved', 'doc', 'client']) {
+    const page = await (await startPages(t)).page(trappableModule)
+    await openDevice(page)
+    const code = await on(
+      page,
+      async (device, what) => {
+        const { doc, client, errors } = device
+        globalThis.trap = { name: 'core_commit', times: 1000 }
+        doc.text('notes').insert(0, 'bad')
+        while (!errors.some(error => error.code === 'invalid_value'))
+          await new Promise(resolve => setTimeout(resolve, 10))
+        globalThis.trap = undefined
+        const end = what === 'saved' ? doc.saved('device') : device[what].close()
+        const code = await end.catch(error => error.code)
+        // Once is enough.
+        if (what === 'saved') await doc.close()
+        if (what !== 'client') await client.close()
+        return code
+      },
+      what,
+    )
+    assert.equal(code, 'invalid_value', what)
+    await page.close()
+  }
+})
+
+test('an edit made while the module starts anew that cannot be made is lost whole, and not called saved', async t => {
+  const page = await (await startPages(t)).page(trappableModule)
+  await openDevice(page)
+  const code = await on(page, async ({ doc }) => {
+    doc.text('notes').insert(0, 'before')
+    await doc.saved('device')
+    globalThis.trap = { name: 'core_value', times: 1 }
+    try {
+      doc.value
+    } catch {
+      // That it starts anew.
+    }
+    doc.text('notes').insert(6, ' during')
+    doc.edit(d => {
+      d.text('notes').insert(0, 'half ')
+      d.text('notes').insert(1000, 'beyond the end')
+    })
+    doc.text('notes').insert(13, ' after')
+    return doc.saved('device').catch(error => error.code)
+  })
+  assert.equal(code, 'invalid_range')
+  const text = await on(page, async ({ doc }) => {
+    await doc.saved('device')
+    return [doc.text('notes').toString(), doc.status.unsent.edits]
+  })
+  assert.deepEqual(text, ['before during after', 3])
+})
+
+test('an edit of this tab that is set aside before the relay has it fails those who wait for it', async t => {
+  const page = await (await startPages(t)).page(trappableModule)
+  await page.evaluate(() => {
+    const { set } = Uint8Array.prototype
+    Uint8Array.prototype.set = function (source, offset) {
+      const isRow = source instanceof Uint8Array && source.length < 200
+      if (isRow && String.fromCharCode(...source).includes('poison'))
+        throw new WebAssembly.RuntimeError('unreachable (injected)')
+      return set.call(this, source, offset)
+    }
+  })
+  await openDevice(page)
+  const code = await on(page, async ({ doc }) => {
+    doc.map('words').set('k', 'poison')
+    const wait = doc.saved('relay').catch(error => error.code)
+    await doc.saved('device')
+    globalThis.trap = { name: 'core_value', times: 1 }
+    try {
+      doc.value
+    } catch {
+      // That it starts anew.
+    }
+    return wait
+  })
+  assert.equal(code, 'device_corrupt')
+})
+
+test('what saved is asked inside an edit is answered when that edit is on the disk', async t => {
+  const page = await (await startPages(t)).page()
+  await openDevice(page)
+  const rows = await on(page, async ({ doc }) => {
+    let saved
+    doc.edit(d => {
+      d.text('notes').insert(0, 'x')
+      saved = doc.saved('device')
+    })
+    await saved
+    return doc.status.device
+  })
+  assert.equal(rows, 'saved')
+  assert.equal((await storeContent(page)).outbox.keys.length, 1)
 })
 
 test('a trap while the status is read is nobody’s error: saved(device) resolves, and the status is told', async t => {
@@ -406,6 +507,40 @@ test('a new module reads again what the disk did not give at once', async t => {
   await on(page, ({ doc }) => doc.text('notes').insert(8, '.'))
   assert.deepEqual(await on(page, texts), ['test/one.', 'test/two', 'test/three'])
   assert.deepEqual(await on(page, ({ errors }) => errors.map(error => error.code)), ['recovered'])
+})
+
+test('what is typed while a document is being loaded anew is not called saved when it cannot be, and its close tells so', async t => {
+  const page = await (await startPages(t)).page(trappableModule)
+  await page.evaluate(failingReads)
+  await openDevice(page)
+  const codes = await on(page, async ({ doc }) => {
+    doc.text('notes').insert(0, 'kept')
+    await doc.saved('device')
+    const codeOf = promise =>
+      promise.then(
+        () => 'resolved',
+        error => error.code,
+      )
+    const early = codeOf(doc.saved('relay'))
+    await null
+    globalThis.failingReads = 5
+    globalThis.trap = { name: 'core_value', times: 1 }
+    try {
+      doc.value
+    } catch {
+      // That it starts anew.
+    }
+    doc.text('notes').insert(4, ' not')
+    const ends = []
+    for (const end of [() => doc.saved('device'), () => doc.saved('relay'), () => doc.close()])
+      ends.push(await codeOf(end()))
+    return [await early, ...ends]
+  })
+  assert.deepEqual(codes, Array(4).fill('device_failed'))
+  await on(page, async device => {
+    device.doc = await device.client.doc('test/doc')
+  })
+  assert.equal(await on(page, ({ doc }) => doc.text('notes').toString()), 'kept')
 })
 
 test('what is typed into a document that a new module could not read comes into no other, and it can be opened again', async t => {

@@ -13,6 +13,7 @@ import {
   flush,
   hasHeardOfAll,
   isAboutToken,
+  isStartingAnew,
   readStatus,
   refresh,
   report,
@@ -21,7 +22,7 @@ import {
 import { errorFrom, TidewellError } from './error.js'
 import { leftBehind } from './left_behind.js'
 import { askSiblings, hearEdit, inBackground, loadReplica, openDuty, recover, watch } from './loading.js'
-import { endReplica, leaveReplica, newReplica, type Replica } from './replica.js'
+import { endReplica, leaveReplica, lossAtEnd, newReplica, type Replica } from './replica.js'
 import { joinTabs, singleTab, type TabMessage } from './tabs.js'
 import { type Wasm, wasmGeneration } from './wasm.js'
 
@@ -61,8 +62,8 @@ export interface Client {
   /** Connects again. */
   resume(): void
   /**
-   * Ends: no more edits are taken, and what is not on disk is written. Fails when it cannot be, and has ended all the
-   * same.
+   * Ends: no more edits are taken, and what is not on disk is written. Fails when it cannot be, or when edits were lost
+   * that nobody has heard of yet, and has ended all the same.
    */
   close(): Promise<void>
 }
@@ -238,12 +239,6 @@ async function answer(engine: Engine, replica: Replica, known: Uint8Array): Prom
   })
 }
 
-/** Writes the edits so far. True when the module starts anew: then that is to be waited for. */
-function isStartingAnew(engine: Engine, replicas: Iterable<Replica>): boolean {
-  if (engine.recovery === undefined) for (const replica of replicas) flush(engine, replica)
-  return engine.recovery !== undefined
-}
-
 /** Lets others have the rows of an opening that is over, and waits until they can. */
 function leave(engine: Engine, replica: Replica): Promise<void> {
   leaveReplica(replica)
@@ -313,6 +308,7 @@ function makeClient(engine: Engine): Client {
     if (replica.ending.signal.aborted) return
     // What it told last stays readable.
     readStatus(engine, replica)
+    const loss = lossAtEnd(replica)
     const { name } = replica
     const saved = engine.device.flush()
     docs.delete(name)
@@ -326,6 +322,7 @@ function makeClient(engine: Engine): Client {
     await left
     if (leaving.get(name) === left) leaving.delete(name)
     await saved
+    if (loss !== undefined) throw loss
   }
 
   async function openDoc(name: string): Promise<Doc> {
@@ -373,6 +370,7 @@ function makeClient(engine: Engine): Client {
     for (const { storingWhole } of engine.replicas.values()) if (storingWhole) await storingWhole
     while (isStartingAnew(engine, engine.replicas.values())) await engine.recovery
     for (const replica of engine.replicas.values()) readStatus(engine, replica)
+    const losses = [...engine.replicas.values()].flatMap(replica => lossAtEnd(replica) ?? [])
     // From here on edits are refused: what came later would not be written.
     engine.isClosed = true
     try {
@@ -386,6 +384,7 @@ function makeClient(engine: Engine): Client {
       engine.tabs.close()
       if (engine.generation === wasmGeneration()) engine.core.free()
     }
+    if (losses.length > 0) throw losses[0]
   }
   let closing: Promise<void> | undefined
 

@@ -1,10 +1,12 @@
 // A document as the application holds it.
 
+import { rowName } from './device/store.js'
 import {
   call,
   type Engine,
   flush,
   isRecovery,
+  isStartingAnew,
   moduleReady,
   queueFlush,
   readStatus,
@@ -23,7 +25,7 @@ import {
   textHandle,
 } from './handle.js'
 import type { PlainValue } from './plain.js'
-import type { Replica, Waiter } from './replica.js'
+import { type Input, lossError, type Replica, type Waiter } from './replica.js'
 import type { Status } from './status.js'
 
 /** The plain value of a document: an entry for each root type. Frozen; unchanged parts stay the same objects. */
@@ -66,12 +68,14 @@ export interface Doc extends Types {
    * waits while offline, and for ever in a client without `url`). Fails with the code of what prevents it (for `device`
    * `device_unavailable` when `status.storage` is `memory`), with `aborted` when `signal` ends the wait, and with `closed`.
    * Edits that the relay has refused are in a branch (`client.branches`): those who wait fail with its code, and if nobody
-   * does, the next one who asks.
+   * does, the next one who asks. It is the same with edits that were lost when the module failed: `invalid_value` when it
+   * fails with them, `invalid_range` or another code of theirs when they cannot be made in what was loaded again,
+   * `device_corrupt` when their row was set aside, and `device_failed` while the document cannot be loaded.
    */
   saved(where: 'device' | 'relay', options?: { readonly signal?: AbortSignal }): Promise<void>
   /**
    * Closes the document on this device, for all who have it from this client. What the relay does not have stays on
-   * disk. Fails when it cannot be written.
+   * disk. Fails when it cannot be written, and when edits were lost that nobody has heard of yet; it is closed all the same.
    */
   close(): Promise<void>
 }
@@ -104,7 +108,6 @@ export function makeDoc(engine: Engine, replica: Replica, close: () => Promise<v
     async saved(where, { signal } = {}) {
       if (where !== 'device' && where !== 'relay') throw new TidewellError('invalid_options', 'where')
       assertOpen(engine, replica)
-      flush(engine, replica)
       if (where === 'device') await until(signal, () => savedOnDevice(engine, replica))
       else await savedAtRelay(engine, replica, signal)
     },
@@ -153,19 +156,22 @@ function readValue(engine: Engine, replica: Replica): DocValue {
 function editTogether<T>(engine: Engine, replica: Replica, types: Types, change: (types: Types) => T): T {
   if (replica.depth > 0) return now(change, types)
   assertOpen(engine, replica)
-  const before = replica.inputs.length
+  const inputs: Input[] = []
   const wasCounting = replica.isCounting
+  replica.edits.push(inputs)
   replica.depth = 1
   try {
-    return now(change, types)
+    const answer = now(change, types)
+    if (inputs.length === 0) replica.edits.pop()
+    return answer
   } catch (error) {
     replica.isCounting = wasCounting
-    rollBack(engine, replica, before)
+    replica.edits.pop()
+    if (inputs.length > 0) rollBack(engine, replica)
     throw error
   } finally {
     replica.depth = 0
-    if (replica.inputs.length > before) replica.edits += 1
-    if (replica.inputs.length > 0) queueFlush(engine, replica)
+    if (replica.edits.length > 0) queueFlush(engine, replica)
   }
 }
 
@@ -179,14 +185,12 @@ function now<T>(change: (types: Types) => T, types: Types): T {
 }
 
 /** The draft is made again from what was in it before: nothing of it has been written. */
-function rollBack(engine: Engine, replica: Replica, inputs: number): void {
-  if (replica.inputs.length === inputs) return
-  replica.inputs.length = inputs
+function rollBack(engine: Engine, replica: Replica): void {
   if (engine.isClosed || engine.recovery !== undefined) return
   try {
     call(engine, core => {
       core.discard(replica.id)
-      for (const input of replica.inputs) input(core, replica.id)
+      for (const input of replica.edits.flat()) input(core, replica.id)
     })
   } catch (error) {
     // The next module makes the draft of what is left.
@@ -225,13 +229,32 @@ function isSame(a: unknown, b: unknown): boolean {
   )
 }
 
+/** Waits until the edits so far are rows. Fails with the code of what prevents it, or of what has become of some. */
+async function written(engine: Engine, replica: Replica): Promise<void> {
+  const before = replica.lost?.isHeard === true ? replica.lost : undefined
+  // The edit that is running has ended then.
+  if (replica.depth > 0) await null
+  while (isStartingAnew(engine, [replica])) await moduleReady(engine)
+  const { lost } = replica
+  if (lost !== undefined && lost !== before) {
+    lost.isHeard = true
+    throw lossError(replica, lost.code)
+  }
+  // The document could not be loaded again: they are in memory, and nowhere else.
+  if (replica.edits.length > 0) throw new TidewellError('device_failed')
+}
+
 async function savedOnDevice(engine: Engine, replica: Replica): Promise<void> {
   if (engine.device.storage === 'memory') throw new TidewellError('device_unavailable', 'kept in memory only')
-  if (engine.recovery !== undefined) await moduleReady(engine)
+  await written(engine, replica)
   // Not until nothing is unsaved: somebody who types on would keep it from ending.
-  const newest = engine.device.unsaved(replica.name).at(-1)
+  const unsaved = engine.device.unsaved(replica.name)
+  const newest = unsaved.at(-1)
   while (newest !== undefined && engine.device.unsaved(replica.name).includes(newest))
     await engine.device.flush()
+  // The module may have failed with one of them meanwhile.
+  if (unsaved.some(({ row }) => replica.setAside.has(rowName(row))))
+    throw lossError(replica, 'device_corrupt')
 }
 
 async function savedAtRelay(
@@ -241,12 +264,13 @@ async function savedAtRelay(
 ): Promise<void> {
   let waiter: Waiter | undefined
   const acknowledged = async () => {
-    if (engine.recovery !== undefined) await moduleReady(engine)
+    await written(engine, replica)
     assertOpen(engine, replica)
     const { unheard } = replica
     replica.unheard = undefined
     if (unheard !== undefined) throw new TidewellError(unheard)
     readStatus(engine, replica)
+    if (replica.id < 0) throw new TidewellError('device_failed')
     const row = replica.coreStatus[5]
     if (row === undefined) return
     await new Promise<void>((done, reject) => {

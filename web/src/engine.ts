@@ -125,26 +125,25 @@ function tellError(engine: Engine, error: unknown): void {
   }
 }
 
-/** One edit of the application: into the draft, to be written with the turn. Fails when it cannot be made. */
+/** One call that edits: into the draft, to be written with the turn. Fails when it cannot be made. */
 export function edit(engine: Engine, replica: Replica, input: Input, isCounting = false): void {
   if (engine.isClosed || replica.ending.signal.aborted) throw new TidewellError('closed')
-  replica.inputs.push(input)
+  const running = replica.depth > 0 ? replica.edits.at(-1) : undefined
   replica.isCounting ||= isCounting
   if (engine.recovery === undefined) {
     try {
       call(engine, core => input(core, replica.id))
     } catch (error) {
       // After a trap the input is kept and made again; an edit that was refused is not.
-      if (!isRecovery(error)) {
-        replica.inputs.pop()
-        throw error
-      }
+      if (!isRecovery(error)) throw error
     }
   }
-  if (replica.depth === 0) {
-    replica.edits += 1
-    queueFlush(engine, replica)
+  if (running !== undefined) {
+    running.push(input)
+    return
   }
+  replica.edits.push([input])
+  queueFlush(engine, replica)
 }
 
 /** Writes the turn's edits at its end. */
@@ -159,14 +158,20 @@ export function queueFlush(engine: Engine, replica: Replica): void {
 
 /** Writes the edits so far into the document, unless an `edit` is still running. */
 export function flush(engine: Engine, replica: Replica): void {
-  if (replica.inputs.length === 0 || replica.depth > 0 || replica.id < 0) return
+  if (replica.edits.length === 0 || replica.depth > 0 || replica.id < 0) return
   if (engine.isClosed || engine.recovery !== undefined) return
   try {
-    call(engine, core => core.commit(replica.id, Date.now(), replica.edits))
+    call(engine, core => core.commit(replica.id, Date.now(), replica.edits.length))
     settle(engine, replica)
   } catch (error) {
     if (!isRecovery(error)) report(engine, error)
   }
+}
+
+/** Writes the edits so far. True when the module starts anew: then that is to be waited for. */
+export function isStartingAnew(engine: Engine, replicas: Iterable<Replica>): boolean {
+  if (engine.recovery === undefined) for (const replica of replicas) flush(engine, replica)
+  return engine.recovery !== undefined
 }
 
 /** Carries out what followed from calls: the disk and the socket, neither waiting for the other; then the callbacks. */
@@ -178,8 +183,7 @@ export function settle(engine: Engine, committed?: Replica): void {
       committed.isCounting = false
       holdBack(engine, effects)
     }
-    committed.inputs = []
-    committed.edits = 0
+    committed.edits = []
     committed.failures = 0
   }
   const byId = new Map([...engine.replicas.values()].map(replica => [replica.id, replica]))

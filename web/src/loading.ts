@@ -22,7 +22,7 @@ import {
   startRecovery,
 } from './engine.js'
 import { errorFrom, TidewellError } from './error.js'
-import type { Replica } from './replica.js'
+import { failWaiting, type Input, type Replica } from './replica.js'
 import type { Told } from './tabs.js'
 import { type Core, isTrap, replaceWasm, wasmGeneration } from './wasm.js'
 
@@ -252,6 +252,7 @@ const attemptsMax = 20
 /** A document that cannot be read is reported, and stays without the module until it is closed and opened again. */
 async function reload(engine: Engine, replica: Replica, own: ReadonlySet<string>): Promise<void> {
   const stored = await readPatiently(engine, replica)
+  if (stored === undefined) failWaiting(replica, 'device_failed')
   if (stored === undefined || replica.ending.signal.aborted) return
   addToCore(engine, replica, stored)
   replica.rows = new Map()
@@ -289,9 +290,7 @@ export async function withUnsaved(device: Device, replica: Replica): Promise<Sto
   const leavingFor = device.leaving(replica.name)
   const leaving = new Set(leavingFor.flatMap(branch => branch.rows.map(rowName)))
   const known = new Set([...stored.outbox.map(rowName), ...leaving])
-  const unsaved = device
-    .unsaved(replica.name)
-    .flatMap(change => (change.kind === 'edit' && !known.has(rowName(change.row)) ? change.row : []))
+  const unsaved = device.unsaved(replica.name).flatMap(({ row }) => (known.has(rowName(row)) ? [] : row))
   return {
     ...stored,
     outbox: [...stored.outbox.filter(row => !leaving.has(rowName(row))), ...unsaved],
@@ -302,7 +301,7 @@ export async function withUnsaved(device: Device, replica: Replica): Promise<Sto
 /** Makes the turn's edits again, and the watches. */
 function restore(engine: Engine, replica: Replica): void {
   restoreWatches(engine, replica)
-  restoreInputs(engine, replica)
+  restoreEdits(engine, replica)
 }
 
 /** Tells everybody who watches or waits of a document that was loaded anew. */
@@ -326,24 +325,52 @@ export function restoreWatches(engine: Engine, replica: Replica): void {
   for (const listener of replica.valueListeners) engine.tasks.push(listener)
 }
 
-function restoreInputs(engine: Engine, replica: Replica): void {
+function restoreEdits(engine: Engine, replica: Replica): void {
   replica.failures += 1
   // With these edits the module has failed twice: without them everything else goes on.
-  if (replica.inputs.length > 0 && replica.failures > 2) {
-    replica.inputs = []
-    replica.edits = 0
+  if (replica.edits.length > 0 && replica.failures > 2) {
+    replica.edits = []
+    replica.lost = { code: 'invalid_value', isHeard: false }
     report(engine, new TidewellError('invalid_value', `edits of "${replica.name}" make the module fail`))
   }
-  replica.inputs = replica.inputs.filter(input => {
-    try {
-      input(engine.core, replica.id)
-      return true
-    } catch (error) {
-      if (isTrap(error)) throw error
-      report(engine, errorFrom(error))
-      return false
+  const made: Input[][] = []
+  const refusals: unknown[] = []
+  for (const edit of replica.edits) {
+    const refusal = makeAgain(engine, replica, made, edit)
+    if (refusal === undefined) made.push(edit)
+    else refusals.push(refusal)
+  }
+  replica.edits = made
+  for (const refusal of refusals) {
+    const code = refusal instanceof TidewellError ? refusal.code : 'invalid_value'
+    replica.lost = { code, isHeard: false }
+    report(engine, refusal)
+  }
+}
+
+/** Makes an edit behind those that were `made`, all of it or nothing. Answers why it cannot be made, if it cannot. */
+function makeAgain(
+  { core }: Engine,
+  { id }: Replica,
+  made: readonly Input[][],
+  edit: readonly Input[],
+): unknown {
+  let count = 0
+  try {
+    for (const input of edit) {
+      input(core, id)
+      count += 1
     }
-  })
+    return undefined
+  } catch (error) {
+    if (isTrap(error)) throw error
+    // Of a call that fails nothing is in the draft.
+    if (count > 0) {
+      core.discard(id)
+      for (const input of made.flat()) input(core, id)
+    }
+    return errorFrom(error)
+  }
 }
 
 /** One stored row. */
@@ -481,6 +508,10 @@ function renew(engine: Engine): void {
 function setAside(engine: Engine, replica: Replica, row: Row): void {
   replica.setAside.add('key' in row ? row.key.join('\n') : rowName(row))
   engine.device.push([{ kind: 'set_aside', document: replica.name, row }])
+  if (!('key' in row) && row.opening === replica.opening) {
+    replica.lost = { code: 'device_corrupt', isHeard: replica.waiters.size > 0 }
+    failWaiting(replica, 'device_corrupt')
+  }
   report(engine, new TidewellError('device_corrupt', `a row of "${replica.name}"`))
 }
 

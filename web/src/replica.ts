@@ -3,6 +3,7 @@
 import type { Code } from './code.js'
 import type { Cursor, OutboxRow } from './device/store.js'
 import type { CoreStatus, DeltaOperation } from './effect.js'
+import { TidewellError } from './error.js'
 import { newId } from './new_id.js'
 import type { Status } from './status.js'
 import type { Told } from './tabs.js'
@@ -10,6 +11,13 @@ import type { Core } from './wasm.js'
 
 /** A call of the module that edits, kept until its bytes are out: a module that fails starts anew with it. */
 export type Input = (core: Core, id: number) => void
+
+/** Edits of a document that it was made without, after the module had failed. */
+export interface Loss {
+  readonly code: Code
+  /** Who waits for edits that may be among them, or who asks next, has been told. */
+  isHeard: boolean
+}
 
 /** Someone who waits until the relay has an edit. */
 export interface Waiter {
@@ -44,9 +52,8 @@ export interface Replica {
   readonly opening: string
   /** The module's number for it. */
   id: number
-  /** This turn's edits. */
-  inputs: Input[]
-  edits: number
+  /** This turn's edits: the calls of each. */
+  edits: Input[][]
   /** How many `edit` calls are running inside each other. */
   depth: number
   isFlushQueued: boolean
@@ -90,6 +97,8 @@ export interface Replica {
   branching: Promise<void> | undefined
   /** Why edits were refused while nobody waited: the next who does is told. */
   unheard: Code | undefined
+  /** What was lost last. */
+  lost: Loss | undefined
   /** Tabs that wait until this one has looked for branches. */
   questions: string[]
   /** Branches are still to be looked for: another tab has made one while the document was being loaded, or the disk failed. */
@@ -111,8 +120,26 @@ export function endReplica(replica: Replica): void {
   replica.valueListeners.clear()
   replica.statusListeners.clear()
   replica.deltaWatches.clear()
-  for (const waiter of replica.waiters) waiter.fail('closed')
+  failWaiting(replica, 'closed')
+}
+
+/** Nobody waits for the relay any more: they hear why. */
+export function failWaiting(replica: Replica, code: Code): void {
+  for (const waiter of replica.waiters) waiter.fail(code)
   replica.waiters.clear()
+}
+
+/** What is told of edits that are lost, with why. */
+export function lossError({ name }: Replica, code: Code): TidewellError {
+  return new TidewellError(code, `edits of "${name}" are lost`)
+}
+
+/** What a document that ends has lost, if nobody has heard of it. */
+export function lossAtEnd(replica: Replica): TidewellError | undefined {
+  const { lost } = replica
+  if (lost !== undefined && !lost.isHeard) return lossError(replica, lost.code)
+  // It could not be loaded again.
+  return replica.edits.length > 0 ? lossError(replica, 'device_failed') : undefined
 }
 
 /** Everything of an ended document is on the disk: others may adopt its rows, and those that it had adopted. */
@@ -127,8 +154,7 @@ export function newReplica(name: string, status: Status): Replica {
     name,
     opening: newId(),
     id: -1,
-    inputs: [],
-    edits: 0,
+    edits: [],
     depth: 0,
     isFlushQueued: false,
     isCounting: false,
@@ -156,6 +182,7 @@ export function newReplica(name: string, status: Status): Replica {
     setAside: new Set(),
     branching: undefined,
     unheard: undefined,
+    lost: undefined,
     questions: [],
     hasMissedBranch: false,
     retries: new Set(),

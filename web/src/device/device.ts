@@ -7,6 +7,7 @@ import { memoryDevice } from './memory.js'
 import {
   type Change,
   deviceId,
+  type EditChange,
   load,
   loadBranches,
   openDatabase,
@@ -33,7 +34,7 @@ export interface Device {
   /** Changes; those of one call, and of one turn, are in the same transaction. */
   push(changes: readonly Change[]): void
   flush(): Promise<void>
-  unsaved(document: string): readonly Change[]
+  unsaved(document: string): readonly EditChange[]
   /** Branches of a document that are not on disk, with the rows that leave the outbox for them. */
   leaving(document: string): readonly StoredBranch[]
   state(document: string): DeviceState

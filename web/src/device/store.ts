@@ -84,6 +84,9 @@ export type Change =
   | { readonly kind: 'set_aside'; readonly document: string; readonly row: OutboxRow | ReceivedRow }
   | { readonly kind: 'device'; readonly id: string }
 
+/** An edit that is to be written. */
+export type EditChange = Extract<Change, { kind: 'edit' }>
+
 /** 2: branches. */
 const version = 2
 

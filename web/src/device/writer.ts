@@ -5,7 +5,7 @@
 
 import type { Code } from '../code.js'
 import { TidewellError } from '../error.js'
-import { type Change, openDatabase, type StoredBranch, storeError, write } from './store.js'
+import { type Change, type EditChange, openDatabase, type StoredBranch, storeError, write } from './store.js'
 
 /** How edits are on disk: all of them, not yet, or not at the last try. */
 export type DeviceState = 'saved' | 'saving' | { readonly failed: Code }
@@ -19,7 +19,7 @@ export interface Writer {
   /** Writes what is there, now. Fails with what the browser says; it is tried again all the same. */
   flush(): Promise<void>
   /** Edits of a document that are not on disk. */
-  unsaved(document: string): readonly Change[]
+  unsaved(document: string): readonly EditChange[]
   /** Branches of a document that are not on disk, with the rows that leave the outbox for them. */
   leaving(document: string): readonly StoredBranch[]
   /** How a document's edits are on disk. */
@@ -126,8 +126,10 @@ export function makeWriter(store: string, open: IDBDatabase, events: WriterEvent
     }
   }
 
-  function unsaved(document: string): readonly Change[] {
-    return groups.flat().filter(change => change.kind === 'edit' && change.document === document)
+  function unsaved(document: string): readonly EditChange[] {
+    return groups
+      .flat()
+      .flatMap(change => (change.kind === 'edit' && change.document === document ? change : []))
   }
 
   function leaving(document: string): readonly StoredBranch[] {
