@@ -303,6 +303,8 @@ function makeClient(engine: Engine): Client {
   page?.addEventListener('visibilitychange', onVisibility)
 
   async function closeDoc(replica: Replica): Promise<void> {
+    // The edit that is running has ended then.
+    if (replica.depth > 0) await null
     // The next module makes the last edits again: without it they would be gone.
     while (isStartingAnew(engine, [replica])) await engine.recovery
     if (replica.ending.signal.aborted) return
@@ -367,8 +369,10 @@ function makeClient(engine: Engine): Client {
     clearInterval(ticking)
     globalThis.removeEventListener?.('pagehide', hide)
     page?.removeEventListener('visibilitychange', onVisibility)
+    // Edits that are running have ended then.
+    if ([...engine.replicas.values()].some(({ depth }) => depth > 0)) await null
     for (const { storingWhole } of engine.replicas.values()) if (storingWhole) await storingWhole
-    while (isStartingAnew(engine, engine.replicas.values())) await engine.recovery
+    while (isStartingAnew(engine, [...engine.replicas.values()])) await engine.recovery
     for (const replica of engine.replicas.values()) readStatus(engine, replica)
     const losses = [...engine.replicas.values()].flatMap(replica => lossAtEnd(replica) ?? [])
     // From here on edits are refused: what came later would not be written.

@@ -168,9 +168,17 @@ export function flush(engine: Engine, replica: Replica): void {
   }
 }
 
-/** Writes the edits so far. True when the module starts anew: then that is to be waited for. */
-export function isStartingAnew(engine: Engine, replicas: Iterable<Replica>): boolean {
-  if (engine.recovery === undefined) for (const replica of replicas) flush(engine, replica)
+/**
+ * Writes the edits so far, and those that whoever is told of them makes. True when the module starts anew: then that is to be
+ * waited for.
+ */
+export function isStartingAnew(engine: Engine, replicas: readonly Replica[]): boolean {
+  let isWritten = engine.recovery === undefined
+  while (isWritten) {
+    const before = replicas.map(replica => replica.edits)
+    for (const replica of replicas) flush(engine, replica)
+    isWritten = replicas.some(({ edits }, at) => edits !== before[at])
+  }
   return engine.recovery !== undefined
 }
 

@@ -56,6 +56,33 @@ test('a client that is being closed takes no more edits, and closes once', async
   expect(errors).toEqual([])
 })
 
+for (const what of ['document', 'client'] as const) {
+  const end = () => (what === 'client' ? client : doc).close()
+  const unsent = () => doc.status.unsent.edits
+
+  test(`what a watcher edits when it is told of the last edits before the ${what} is closed is written`, async () => {
+    doc.watch(
+      value => value.t,
+      () => doc.counter('changes').add(1),
+    )
+    doc.text('t').insert(0, 'x')
+    await end()
+    expect([unsent(), errors]).toEqual([2, []])
+  })
+
+  test(`an edit in which the ${what} is closed is written whole, and is the last one`, async () => {
+    let closing: Promise<void> | undefined
+    doc.edit(d => {
+      d.text('t').insert(0, 'a')
+      closing = end()
+      d.text('t').insert(1, 'b')
+    })
+    await closing
+    expect(() => doc.text('t').insert(0, 'y')).toThrow(expect.objectContaining({ code: 'closed' }))
+    expect([unsent(), errors]).toEqual([1, []])
+  })
+}
+
 test('whoever waits for the relay hears that the document or the client was closed', async () => {
   const other = await client.doc('test/other')
   for (const open of [doc, other]) open.text('t').insert(0, 'x')
