@@ -56,5 +56,7 @@ export function replaceWasm(failed: number): void {
 
 /** True when the module has failed so that nothing in it can be trusted: a trap or its stack's end. */
 export function isTrap(error: unknown): boolean {
-  return error instanceof WebAssembly.RuntimeError || error instanceof RangeError
+  // Firefox has an error of its own for its stack's end.
+  const isStackEnd = error instanceof RangeError || (error instanceof Error && error.name === 'InternalError')
+  return isStackEnd || error instanceof WebAssembly.RuntimeError
 }
