@@ -394,6 +394,30 @@ test('a document is opened though the module fails meanwhile, in this client or 
   }
 })
 
+test('a document that was closed reads no other one, also when the module starts anew', async t => {
+  const page = await (await startPages(t)).page(trappableModule)
+  await openDevice(page)
+  const seen = await on(page, async ({ client, doc, errors }) => {
+    const other = await client.doc('test/other')
+    other.text('notes').insert(0, 'other')
+    const notes = doc.text('notes')
+    await doc.close()
+    globalThis.trap = { name: 'core_tick', times: 1 }
+    while (errors.length === 0) await new Promise(resolve => setTimeout(resolve, 10))
+    const code = read => {
+      try {
+        return String(read())
+      } catch (error) {
+        return error.code
+      }
+    }
+    return [() => notes.toString(), () => notes.length, () => doc.value.notes, () => other.value.notes].map(
+      code,
+    )
+  })
+  assert.deepEqual(seen, ['closed', 'closed', 'closed', 'other'])
+})
+
 /** A page whose next edit is refused. */
 async function refusedPage(t) {
   const relay = await startRelay(t, { data: await temporaryFolder(t) })

@@ -21,7 +21,16 @@ import {
 } from './engine.js'
 import { errorFrom, TidewellError } from './error.js'
 import { leftBehind } from './left_behind.js'
-import { askSiblings, hearEdit, inBackground, loadReplica, openDuty, recover, watch } from './loading.js'
+import {
+  askSiblings,
+  hearEdit,
+  inBackground,
+  loadReplica,
+  notLoaded,
+  openDuty,
+  recover,
+  watch,
+} from './loading.js'
 import { endReplica, leaveReplica, lossAtEnd, newReplica, type Replica } from './replica.js'
 import { joinTabs, singleTab, type TabMessage } from './tabs.js'
 import { type Wasm, wasmGeneration } from './wasm.js'
@@ -318,6 +327,8 @@ function makeClient(engine: Engine): Client {
     engine.replicas.delete(name)
     endReplica(replica)
     act(engine, core => core.remove(replica.id))
+    // Another document gets its number when the module starts anew.
+    replica.id = notLoaded
     // Whoever adopts its rows before they are on the disk would leave some.
     const left = saved.catch(() => undefined).then(() => leave(engine, replica))
     leaving.set(name, left)

@@ -27,7 +27,7 @@ import type { Told } from './tabs.js'
 import { type Core, isTrap, replaceWasm, wasmGeneration } from './wasm.js'
 
 /** Numbers that the module never gives: a document whose loading has not begun, and one that the next module loads. */
-const notLoaded = -1
+export const notLoaded = -1
 export const toBeLoaded = -2
 
 /** The duty that a tab has while a document is open in it, and until everything of that opening is on the disk. */
