@@ -87,6 +87,51 @@ test('an auth that fails is called again and reported, and then the connection i
   assert.deepEqual(await counts(page), [3, 1])
 })
 
+test('an auth that never answers has failed after a while, is reported, and called again', async t => {
+  const { relay, page } = await start(t)
+  await stopClock(page)
+  await openWith(page, relay, asked => (asked === 1 ? new Promise(() => {}) : globalThis.mint('write', '1h')))
+  await page.clock.runFor(29_000)
+  assert.deepEqual(await on(page, ({ errors }) => errors), [])
+  await page.clock.runFor(5_000)
+  await until(page, ({ doc }) => doc.status.link === 'live')
+  assert.deepEqual(await on(page, ({ errors }) => errors), ['timeout'])
+  assert.deepEqual(await counts(page), [2, 1])
+})
+
+test('a token that is late replaces none of a newer connection', async t => {
+  const { relay, page } = await start(t)
+  const refresh = 7
+  await page.evaluate(refresh => {
+    globalThis.refreshes = 0
+    const { send } = WebSocket.prototype
+    WebSocket.prototype.send = function (frame) {
+      if (frame[0] === refresh) globalThis.refreshes += 1
+      return send.call(this, frame)
+    }
+  }, refresh)
+  await openWith(page, relay, asked => {
+    if (asked !== 2) return globalThis.mint('write', asked === 1 ? '12s' : '1h')
+    return new Promise(resolve => {
+      globalThis.answer = () => resolve('late')
+    })
+  })
+  await page.waitForFunction(() => globalThis.answer !== undefined)
+  await on(page, ({ client }) => {
+    client.pause()
+    client.resume()
+  })
+  await until(page, ({ doc }) => doc.status.link === 'live')
+  await on(page, async ({ doc }) => {
+    globalThis.answer()
+    await null
+    doc.text('notes').insert(0, 'x')
+    await doc.saved('relay')
+  })
+  assert.deepEqual(await page.evaluate(() => [globalThis.refreshes, globalThis.asked]), [0, 3])
+  assert.deepEqual(await on(page, ({ errors }) => errors), [])
+})
+
 for (const [what, auth] of [
   ['a token that the relay does not accept', () => 'e30.e30.e30'],
   ['an auth that yields no token', () => undefined],

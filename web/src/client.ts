@@ -41,8 +41,8 @@ export interface OpenOptions {
   readonly url?: string
   /**
    * Yields the token that the relay is shown: called before each connection, and before the token expires. When it fails
-   * it is called again as connections are, with growing waits, and `onError` hears of it: it asks a server, which may not
-   * be there. When it yields no token, the documents' link is refused with `invalid_token`. Default: no token.
+   * or does not answer within 30 s, it is called again as connections are, with growing waits, and `onError` hears of it: it
+   * asks a server, which may not be there. When it yields no token, the documents' link is refused with `invalid_token`. Default: no token.
    */
   readonly auth?: () => string | Promise<string>
   /** Keeps stores of one page's origin apart. Default: `default`. */
@@ -79,6 +79,9 @@ export interface Client {
 
 /** Where relays take sockets; a URL may name it or not. */
 const syncPath = '/v1/sync'
+
+/** How long `auth` may take, in milliseconds: what it asks a server for may have got lost on the way. */
+const authMsMax = 30_000
 
 /** How often the core hears of the time, in milliseconds. */
 const tickMs = 1000
@@ -125,7 +128,7 @@ export async function openClient(wasm: Wasm, options: OpenOptions): Promise<Clie
     generation: wasmGeneration(),
     recover,
     auth: options.auth === undefined ? undefined : askFor(options.auth),
-    isRefreshing: false,
+    refreshing: undefined,
     branchOff,
     branchListeners: new Set(),
     questions: new Map(),
@@ -162,7 +165,10 @@ function connect(engine: Engine, url: string, Socket: SocketConstructor): Connec
       report(engine, error)
       if (error instanceof TidewellError && isAboutToken(error.code)) engine.connection?.refuse(error.code)
     },
-    opened: token => act(engine, core => core.connected(token, Date.now())),
+    opened(token) {
+      engine.refreshing = undefined
+      act(engine, core => core.connected(token, Date.now()))
+    },
     frame(bytes) {
       act(engine, core => {
         core.frame(bytes, Date.now())
@@ -180,13 +186,27 @@ function connect(engine: Engine, url: string, Socket: SocketConstructor): Connec
   })
 }
 
-/** What `auth` throws is a rejection, and what it yields a token or an error. */
+/** What `auth` throws is a rejection, and what it yields a token or an error. One that does not answer has failed. */
 function askFor(auth: () => string | Promise<string>): () => Promise<string> {
   return async () => {
-    const token: unknown = await auth()
-    if (typeof token === 'string' && token !== '') return token
-    throw new TidewellError('invalid_token', 'auth yielded no token')
+    let timer: ReturnType<typeof setTimeout> | undefined
+    const tooLate = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new TidewellError('timeout', 'auth')), authMsMax)
+      letEnd(timer)
+    })
+    try {
+      const token: unknown = await Promise.race([auth(), tooLate])
+      if (typeof token === 'string' && token !== '') return token
+      throw new TidewellError('invalid_token', 'auth yielded no token')
+    } finally {
+      clearTimeout(timer)
+    }
   }
+}
+
+/** A page that only reads must be able to end; Node would wait for the timer. */
+function letEnd(timer: ReturnType<typeof setTimeout>): void {
+  if (typeof timer === 'object') (timer as { unref?: () => void }).unref?.()
 }
 
 function returnMs(engine: Engine): number {
@@ -296,8 +316,7 @@ function makeClient(engine: Engine): Client {
     }
     if (goodTicks === goodAfterTicks) engine.connection?.succeeded()
   }, tickMs)
-  // A page that only reads must be able to end; Node would wait for the timer.
-  if (typeof ticking === 'object') (ticking as { unref?: () => void }).unref?.()
+  letEnd(ticking)
 
   const hide = () => {
     for (const replica of engine.replicas.values()) flush(engine, replica)

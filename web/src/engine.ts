@@ -39,8 +39,8 @@ export interface Engine {
   recover: (engine: Engine, failure: unknown) => Promise<void>
   /** The application's source of tokens. */
   readonly auth: (() => Promise<string>) | undefined
-  /** A new token has been asked for. */
-  isRefreshing: boolean
+  /** Another token, which this connection is to have. */
+  refreshing: Promise<string> | undefined
   /** What to run when the relay refuses edits: this tab's with a code, another tab's without. */
   branchOff: (engine: Engine, replica: Replica, code: Code | undefined) => void
   /** Who hears that there are other branches than before. */
@@ -300,14 +300,17 @@ export function isAboutToken(code: Code): boolean {
 
 /** Shows the relay another token before the one that it has seen expires. When there is none, the core asks again. */
 function refreshToken(engine: Engine): void {
-  if (engine.auth === undefined || engine.isRefreshing) return
-  engine.isRefreshing = true
-  engine
-    .auth()
-    .then(token => act(engine, core => core.refresh(token, Date.now())))
+  if (engine.auth === undefined || engine.refreshing !== undefined) return
+  const asked = engine.auth()
+  engine.refreshing = asked
+  asked
+    .then(token => {
+      // Another connection was made meanwhile, with a token that is newer.
+      if (engine.refreshing === asked) act(engine, core => core.refresh(token, Date.now()))
+    })
     .catch((error: unknown) => report(engine, error))
     .finally(() => {
-      engine.isRefreshing = false
+      if (engine.refreshing === asked) engine.refreshing = undefined
     })
 }
 
