@@ -462,6 +462,70 @@ test('whoever waits for the relay hears of a refusal also when the module fails 
   assert.deepEqual(codes, ['unreachable (injected)'])
 })
 
+/** A page that uses as a text what another device has made a map of, and has a second document open. */
+async function pageAtOdds(t) {
+  const { refuser, page } = await refusedPage(t)
+  refuser.accept()
+  await on(page, async device => {
+    device.doc.text('odd')
+    device.second = await device.client.doc('test/second')
+  })
+  await openDevice(page, { name: 'b', store: 'other', url: refuser.syncUrl })
+  await on(page, ({ doc }) => doc.edit(d => [d.map('odd').set('k', 1), d.list('l').push(1)]), undefined, 'b')
+  await until(page, ({ doc }) => doc.list('l').length === 1)
+  return { refuser, page }
+}
+
+test('a new module loads all documents, though other devices use something in one as another type', async t => {
+  const { page } = await pageAtOdds(t)
+  const seen = await on(page, async ({ doc, second, errors }) => {
+    globalThis.trap = { name: 'core_tick', times: 1 }
+    while (errors.length === 0) await new Promise(resolve => setTimeout(resolve, 10))
+    for (const open of [doc, second]) {
+      open.text('notes').insert(0, 'after')
+      await open.saved('relay')
+    }
+    return [doc.map('odd').get('k'), errors.map(error => error.code)]
+  })
+  assert.deepEqual(seen, [1, ['recovered']])
+})
+
+test('whoever waits hears of a refusal, though other devices use something in the document as another type', async t => {
+  const { refuser, page } = await pageAtOdds(t)
+  refuser.refuse()
+  assert.deepEqual(await on(page, typeRefused), ['update_too_large', '', 1])
+  assert.deepEqual(await on(page, ({ errors }) => errors), [])
+})
+
+test('a row from the relay with which the module fails is set aside in a document with a branch, too', async t => {
+  const { refuser, page } = await refusedPage(t)
+  assert.deepEqual(await on(page, typeRefused), ['update_too_large', '', 1])
+  refuser.accept()
+  const seen = await on(page, async ({ client, doc, errors }) => {
+    doc.map('words').set('k', 'poison')
+    await doc.saved('relay')
+    client.pause()
+    doc.text('notes').insert(0, 'unsent')
+    await doc.saved('device')
+    const { set } = Uint8Array.prototype
+    Uint8Array.prototype.set = function (source, offset) {
+      const isRow = source instanceof Uint8Array && source.length < 200
+      if (isRow && String.fromCharCode(...source).includes('poison'))
+        throw new WebAssembly.RuntimeError('unreachable (injected)')
+      return set.call(this, source, offset)
+    }
+    globalThis.trap = { name: 'core_tick', times: 1 }
+    while (!errors.some(error => error.code === 'recovered'))
+      await new Promise(resolve => setTimeout(resolve, 10))
+    Uint8Array.prototype.set = set
+    // The relay has what was set aside, and what was typed since builds on it.
+    client.resume()
+    await doc.saved('relay')
+    return [doc.value, errors.map(error => error.code)]
+  })
+  assert.deepEqual(seen, [{ notes: 'unsent', words: { k: 'poison' } }, ['device_corrupt', 'recovered']])
+})
+
 test('what another tab tells while the module starts anew is not missed', async t => {
   const pages = await startPages(t)
   const [page, other] = [await pages.page(trappableModule), await pages.page()]

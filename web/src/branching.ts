@@ -198,21 +198,24 @@ async function putAside(engine: Engine, replica: Replica, code: Code | undefined
   const tellWaiting = reason === undefined ? () => undefined : refuseWaiting(replica, reason)
 
   const isLeft = (row: OutboxRow) => !aside.has(rowName(row))
-  replaceReplica(
-    engine,
-    replica,
-    // Rows of other tabs that build on it: their tabs put them aside.
-    {
-      ...stored,
-      cursor: undefined,
-      outbox: stored.outbox.filter(isLeft),
-      branches: [...stored.branches, ...branches],
-    },
-    own.filter(isLeft),
-  )
-  // Whoever hears of it reads the document.
-  if (engine.recovery !== undefined) await engine.recovery
-  tellWaiting()
+  try {
+    replaceReplica(
+      engine,
+      replica,
+      // Rows of other tabs that build on it: their tabs put them aside.
+      {
+        ...stored,
+        cursor: undefined,
+        outbox: stored.outbox.filter(isLeft),
+        branches: [...stored.branches, ...branches],
+      },
+      own.filter(isLeft),
+    )
+    // Whoever hears of it reads the document.
+    if (engine.recovery !== undefined) await engine.recovery
+  } finally {
+    tellWaiting()
+  }
 }
 
 /** Nobody waits any more; what it answers tells those who did. If there are none, the next who asks is told. */

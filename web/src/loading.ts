@@ -13,6 +13,7 @@ import type { Added, DeltaOperation } from './effect.js'
 import {
   act,
   becomeKeeper,
+  call,
   type Engine,
   isRecovery,
   moduleReady,
@@ -201,7 +202,7 @@ async function take(
   if (aside !== replica.aside) return take(engine, replica, over, wereOver)
   const known = new Set([...replica.rows.values()].map(rowName))
   const rows = outbox.filter(row => over.has(row.opening) && !known.has(rowName(row)))
-  const joined = joining(engine, branches, rows, received)
+  const joined = call(engine, () => joining(engine, branches, rows, received))
   const gone = new Set(joined.flatMap(branch => branch.rows.slice()))
   const left = rows.filter(row => !gone.has(row))
   // What it had stored as received, and did not live to tell, a relay that was restored may lack.
@@ -232,17 +233,20 @@ export async function recover(engine: Engine, failure: unknown): Promise<void> {
   renew(engine)
   const replicas = [...engine.replicas.values()].filter(replica => replica.id !== notLoaded)
   const own = new Map(replicas.map(replica => [replica, new Set([...replica.rows.values()].map(rowName))]))
-  for (let attempt = 0; ; attempt += 1) {
-    try {
-      for (const replica of replicas) await reload(engine, replica, own.get(replica) ?? new Set())
-      break
-    } catch (error) {
-      if (!isTrap(error) || attempt >= attemptsMax) throw error
-      renew(engine)
+  try {
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        for (const replica of replicas) await reload(engine, replica, own.get(replica) ?? new Set())
+        break
+      } catch (error) {
+        if (!isTrap(error) || attempt >= attemptsMax) throw error
+        renew(engine)
+      }
     }
+  } finally {
+    // The relay knows the old instance's channels.
+    engine.connection?.drop()
   }
-  // The relay knows the old instance's channels.
-  engine.connection?.drop()
   report(engine, new TidewellError('recovered', undefined, failure))
 }
 
@@ -254,16 +258,25 @@ async function reload(engine: Engine, replica: Replica, own: ReadonlySet<string>
   const stored = await readPatiently(engine, replica)
   if (stored === undefined) failWaiting(replica, 'device_failed')
   if (stored === undefined || replica.ending.signal.aborted) return
-  addToCore(engine, replica, stored)
-  replica.rows = new Map()
-  // What this tab pushed before it pushes again: its own rows, and those that it had adopted.
-  takeInto(
-    engine,
-    engine.core,
-    replica,
-    stored.outbox.filter(row => own.has(rowName(row))),
-  )
-  restore(engine, replica)
+  try {
+    addToCore(engine, replica, stored)
+    replica.rows = new Map()
+    // What this tab pushed before it pushes again: its own rows, and those that it had adopted.
+    takeInto(
+      engine,
+      engine.core,
+      replica,
+      stored.outbox.filter(row => own.has(rowName(row))),
+    )
+    restore(engine, replica)
+  } catch (error) {
+    if (isTrap(error)) throw error
+    // The others go on.
+    if (replica.id >= 0) engine.core.remove(replica.id)
+    replica.id = toBeLoaded
+    failWaiting(replica, 'device_failed')
+    report(engine, error)
+  }
 }
 
 /** Waits before a document that could not be read is read again, in milliseconds. */
@@ -307,7 +320,15 @@ function restore(engine: Engine, replica: Replica): void {
 /** Tells everybody who watches or waits of a document that was loaded anew. */
 export function restoreWatches(engine: Engine, replica: Replica): void {
   const core = engine.core
-  for (const [root, kind] of replica.root) core.declare(replica.id, root, kind)
+  for (const [root, kind] of replica.root) {
+    try {
+      core.declare(replica.id, root, kind)
+    } catch (error) {
+      if (isTrap(error)) throw error
+      // Others use it as something else, which it is now.
+      replica.root.delete(root)
+    }
+  }
   for (const watch of replica.deltaWatches) {
     try {
       watch.watch = core.watch_text(replica.id, watch.path)
@@ -426,11 +447,14 @@ export function updateOf(row: OutboxRow): Uint8Array {
  */
 export function addToCore(engine: Engine, replica: Replica, stored: Stored): void {
   const refused = stored.branches.flatMap(branch => branch.rows.slice())
-  const late = new Set(dependents(engine, refused, stored.outbox, stored.received))
-  const outbox = stored.outbox.filter(row => !late.has(row))
-  const rows: readonly Row[] = [...stored.received, ...outbox].filter(row => isUsable(replica, row))
+  const received = stored.received.filter(row => isUsable(replica, row))
+  const outbox = stored.outbox.filter(row => isUsable(replica, row))
+  let rows: readonly Row[] = [...received, ...outbox]
   let added: Added
   try {
+    // The module reads them for this, too, and may fail with one.
+    const late = new Set<Row>(dependents(engine, refused, outbox, received))
+    rows = rows.filter(row => !late.has(row))
     added = tryAdd(engine, replica, rows, replica.setAside.size > 0 ? undefined : stored.cursor)
   } catch (error) {
     if (isTrap(error) && engine.recovery !== undefined) {
