@@ -153,6 +153,22 @@ for (const [what, auth] of [
   })
 }
 
+test('whoever waits for a relay that lets nobody in hears why, and resume asks for another token at once', async t => {
+  const { relay, page } = await start(t)
+  await openWith(page, relay, asked => (asked === 1 ? 'e30.e30.e30' : globalThis.mint('write', '1h')))
+  const codes = await on(page, async ({ doc }) => {
+    doc.text('notes').insert(0, 'x')
+    const early = await doc.saved('relay').catch(error => error.code)
+    return [early, await doc.saved('relay').catch(error => error.code)]
+  })
+  assert.deepEqual(codes, ['invalid_token', 'invalid_token'])
+  await on(page, async ({ client, doc }) => {
+    client.resume()
+    await doc.saved('relay')
+  })
+  assert.deepEqual(await counts(page), [2, 2])
+})
+
 test('what is edited without the right to is refused with forbidden, becomes a branch, and can be merged with another token', async t => {
   const { relay, page } = await start(t)
   await openWith(page, relay, asked => globalThis.mint(asked === 1 ? 'read' : 'write', '1h'))

@@ -68,7 +68,7 @@ export interface Client {
   readonly branches: Branches
   /** Ends the connection until `resume`: the documents are offline. */
   pause(): void
-  /** Connects again. */
+  /** Connects again, also when the relay has refused who this is: `auth` is asked at once. */
   resume(): void
   /**
    * Ends: no more edits are taken, and what is not on disk is written. Fails when it cannot be, or when edits were lost

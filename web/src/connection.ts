@@ -207,8 +207,10 @@ export function keepConnection(url: string, Socket: SocketConstructor, events: C
       events.changed()
     },
     resume() {
-      if (!isPaused) return
+      if (!isPaused && refused === undefined) return
       isPaused = false
+      // Whoever asks for it may have another token.
+      refused = undefined
       attempt = 0
       connect()
     },

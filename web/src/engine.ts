@@ -505,17 +505,13 @@ function linkOf(engine: Engine, replica: Replica): Status['link'] {
 }
 
 function settleWaiters(engine: Engine, replica: Replica): void {
-  const [link, code] = replica.coreStatus
+  const link = linkOf(engine, replica)
+  const code = typeof link === 'object' ? link.refused : undefined
   for (const waiter of [...replica.waiters]) {
     if (call(engine, core => core.is_acknowledged(replica.id, waiter.row))) {
       replica.waiters.delete(waiter)
       waiter.done()
-    } else if (
-      link === 'refused' &&
-      code !== undefined &&
-      !isTransient(code) &&
-      replica.branching === undefined
-    ) {
+    } else if (code !== undefined && !isTransient(code) && replica.branching === undefined) {
       // What is refused for a while is tried again by the core; what is on its way to a branch is told when it is there.
       replica.waiters.delete(waiter)
       waiter.fail(code)

@@ -70,6 +70,8 @@ export function leftBehind(engine: Engine, background: Background, signal: Abort
             // tried again.
             const code = error instanceof TidewellError ? error.code : undefined
             if (code === 'aborted' || code === 'closed' || (code !== undefined && isTransient(code))) return
+            // The relay lets this client in no more, or not yet.
+            if (engine.connection?.refusal() !== undefined) return
             refused.add(name)
             if (!signal.aborted) report(engine, error)
           })
