@@ -490,6 +490,38 @@ test('a merge does not wait for tabs that have open a document whose name goes o
   assert.equal(await on(first, ({ doc }) => doc.text('notes').toString()), 'one two')
 })
 
+test('a merge that waits for another tab or for the relay, and a drop, end with closed when the client is closed', async t => {
+  const { refuser, pages } = await start(t)
+  const page = await pages.page()
+  for (const wait of ['tab', 'relay']) {
+    await openDevice(page, { store: wait, url: refuser.syncUrl })
+    refuser.refuse()
+    await on(page, types, 'refused')
+    assert.equal(await on(page, refusal), 'update_too_large')
+    refuser.accept()
+    const codes = await on(
+      page,
+      async ({ client }, wait) => {
+        const [branch] = await client.branches.list()
+        if (wait === 'tab') {
+          await new Promise(held => {
+            const name = `tidewell/tab/branch/${branch.id}`
+            navigator.locks.request(name, () => new Promise(() => held()))
+          })
+        } else client.pause()
+        const ends = [branch.merge(), ...(wait === 'tab' ? [branch.drop()] : [])]
+        const codes = ends.map(end => end.catch(error => error.code))
+        // They have come as far as they do without the other.
+        await client.branches.list()
+        await client.close()
+        return Promise.all(codes)
+      },
+      wait,
+    )
+    assert.deepEqual([...new Set(codes)], ['closed'], wait)
+  }
+})
+
 test('what a tab has built on a refused edit in a document that it has closed since is merged with it', async t => {
   const tabs = await startTabs(t)
   const { first, second } = tabs

@@ -57,12 +57,14 @@ export interface DocKeeper {
 }
 
 /** Makes the object that applications hold. */
-export function makeBranches(engine: Engine, keeper: DocKeeper): Branches {
+export function makeBranches(engine: Engine, keeper: DocKeeper, closing: AbortSignal): Branches {
   return {
     async list() {
       if (engine.isClosed) throw new TidewellError('closed')
       const found = await storedBranches(engine)
-      return found.map(stored => makeBranch(engine, keeper, stored)).sort((a, b) => a.since - b.since)
+      return found
+        .map(stored => makeBranch(engine, keeper, closing, stored))
+        .sort((a, b) => a.since - b.since)
     },
     onChange(callback) {
       const listener = () => callback()
@@ -78,7 +80,7 @@ async function storedBranches(engine: Engine): Promise<readonly StoredBranch[]> 
   return engine.device.branches()
 }
 
-function makeBranch(engine: Engine, keeper: DocKeeper, stored: StoredBranch): Branch {
+function makeBranch(engine: Engine, keeper: DocKeeper, closing: AbortSignal, stored: StoredBranch): Branch {
   const { id, document, code, rows } = stored
   return {
     id,
@@ -97,9 +99,10 @@ function makeBranch(engine: Engine, keeper: DocKeeper, stored: StoredBranch): Br
       ])
     },
     export: async () => call(engine, () => engine.wasm.branch_update(rows.map(updateOf))),
-    merge: ({ signal } = {}) => end(engine, keeper, stored, signal, { isPossible: isLive, finish: mergeNow }),
+    merge: ({ signal } = {}) =>
+      end(engine, keeper, closing, stored, signal, { isPossible: isLive, finish: mergeNow }),
     drop: () =>
-      end(engine, keeper, stored, undefined, {
+      end(engine, keeper, closing, stored, undefined, {
         isPossible: () => true,
         finish() {
           engine.device.push([{ kind: 'branch_ended', branch: stored }])
@@ -130,15 +133,17 @@ function readValue(engine: Engine, branch: StoredBranch, updates: readonly Uint8
 async function end(
   engine: Engine,
   keeper: DocKeeper,
+  closing: AbortSignal,
   { id, document }: StoredBranch,
   signal: AbortSignal | undefined,
   how: Ending,
 ): Promise<void> {
-  if (engine.isClosed) throw new TidewellError('closed')
+  if (closing.aborted) throw new TidewellError('closed')
   const ending = new AbortController()
   const stop = () => ending.abort()
   if (signal?.aborted === true) throw new TidewellError('aborted', undefined, signal.reason)
   signal?.addEventListener('abort', stop, { once: true })
+  closing.addEventListener('abort', stop, { once: true })
   try {
     await engine.tabs.take(`branch/${id}`, ending.signal)
     if (!(await storedBranches(engine)).some(branch => branch.id === id)) return
@@ -151,8 +156,11 @@ async function end(
     } finally {
       await keeper.close(document, doc)
     }
+  } catch (error) {
+    throw closing.aborted ? new TidewellError('closed') : error
   } finally {
     signal?.removeEventListener('abort', stop)
+    closing.removeEventListener('abort', stop)
     ending.abort()
   }
 }

@@ -429,7 +429,7 @@ function makeClient(engine: Engine): Client {
       wanted.add(name)
       return openOnce(name)
     },
-    branches: makeBranches(engine, background),
+    branches: makeBranches(engine, background, ending.signal),
     pause: () => engine.connection?.pause(),
     resume: () => engine.connection?.resume(),
     close() {
