@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
-import { on, openDevice, startPages, storeContent, until } from './client_page.mjs'
+import { failingWrites, on, openDevice, startPages, storeContent, until } from './client_page.mjs'
 import { startRelay, temporaryFolder } from './relay.mjs'
 
 test('200 read-only opens leave the store as it is, byte for byte', async t => {
@@ -276,5 +276,27 @@ for (const [what, roots, offline] of [
     await on(page, ({ client }) => client.close())
     await openDevice(page)
     assert.deepEqual(await on(page, ({ doc }) => ({ ...doc.value })), whole, 'it is on the disk again')
+  })
+}
+
+for (const [where, prepare] of [
+  ['in memory', undefined],
+  ['on a disk that fails', failingWrites],
+]) {
+  test(`what a closed document leaves unsent ${where} is pushed`, async t => {
+    const relay = await startRelay(t, { data: await temporaryFolder(t) })
+    const pages = await startPages(t)
+    const page = await pages.page(prepare)
+    const storage = prepare === undefined ? 'memory' : 'indexeddb'
+    await openDevice(page, { name: 'a', url: relay.url, storage })
+    await openDevice(page, { name: 'b', url: relay.url, storage: 'memory' })
+    await on(page, async ({ client, doc }) => {
+      client.pause()
+      globalThis.isBroken = true
+      doc.text('notes').insert(0, 'left behind')
+      await doc.close().catch(() => undefined)
+      client.resume()
+    })
+    await until(page, ({ doc }) => doc.text('notes').toString() === 'left behind', undefined, 'b')
   })
 }

@@ -113,5 +113,8 @@ export function leftBehind(engine: Engine, background: Background, signal: Abort
 /** True when the document was closed, or its tab is gone, and nobody has taken the rows over. */
 async function isLeftBehind(engine: Engine, name: string, opening: string): Promise<boolean> {
   const { tabs } = engine
+  const replica = engine.replicas.get(name)
+  // In memory there are no other tabs, and so no duties.
+  if (replica?.opening === opening || replica?.adoptions.has(opening) === true) return false
   return (await tabs.isFree(openDuty(name, opening))) && tabs.isFree(rowsDuty(opening))
 }

@@ -27,7 +27,7 @@ export interface Device {
   spendId(): void
   /** All that is stored of a document. */
   load(document: string): Promise<Stored>
-  /** Documents that have rows in the outbox on disk, and the openings whose rows they are. */
+  /** Documents that have rows in the outbox, also such as are not on disk, and the openings whose rows they are. */
   outboxOpenings(): Promise<ReadonlyMap<string, ReadonlySet<string>>>
   /** The branches on disk of a document, or of all documents. */
   branches(document?: string): Promise<readonly StoredBranch[]>
@@ -91,7 +91,12 @@ async function databaseDevice(store: string, events: WriterEvents): Promise<Devi
     id: `${id}${spentIds(store)}`,
     spendId: () => spendId(store),
     load: document => writer.read(db => load(db, document)),
-    outboxOpenings: () => writer.read(outboxOpenings),
+    async outboxOpenings() {
+      const found = await writer.read(outboxOpenings)
+      for (const { document, row } of writer.unsent())
+        found.set(document, (found.get(document) ?? new Set()).add(row.opening))
+      return found
+    },
     branches: document => writer.read(db => loadBranches(db, document)),
     push(changes) {
       // Written with the first edit: opening writes nothing.

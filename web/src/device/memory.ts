@@ -113,8 +113,11 @@ export function memoryDevice(events: WriterEvents): Device {
       const asked = document === undefined ? documents.values() : [rows(document)]
       return Promise.resolve([...asked].flatMap(({ branches }) => [...branches.values()]))
     },
-    // Nobody else's, and gone with this tab.
-    outboxOpenings: () => Promise.resolve(new Map()),
+    outboxOpenings() {
+      const left = [...documents].filter(([, { outbox }]) => outbox.size > 0)
+      const openings = ({ outbox }: Rows) => new Set([...outbox.values()].map(row => row.opening))
+      return Promise.resolve(new Map(left.map(([document, rows]) => [document, openings(rows)])))
+    },
     push(changes) {
       changes.forEach(make)
       events.written(changes)

@@ -87,6 +87,20 @@ export type Change =
 /** An edit that is to be written. */
 export type EditChange = Extract<Change, { kind: 'edit' }>
 
+/** The rows that leave the outbox with a change. */
+export function leavingOutbox(change: Change): readonly OutboxRow[] {
+  switch (change.kind) {
+    case 'acknowledged':
+      return change.rows
+    case 'branched':
+      return change.branch.rows
+    case 'set_aside':
+      return 'key' in change.row ? [] : [change.row]
+    default:
+      return []
+  }
+}
+
 /** 2: branches. */
 const version = 2
 
@@ -180,7 +194,7 @@ export function inOrder(rows: readonly OutboxRow[]): readonly OutboxRow[] {
 }
 
 /** Documents that have rows in the outbox, and the openings whose rows they are. */
-export function outboxOpenings(db: IDBDatabase): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
+export function outboxOpenings(db: IDBDatabase): Promise<Map<string, Set<string>>> {
   return new Promise((resolve, reject) => {
     const tx = db.transaction('outbox', 'readonly')
     const keys = tx.objectStore('outbox').getAllKeys()

@@ -5,7 +5,16 @@
 
 import type { Code } from '../code.js'
 import { TidewellError } from '../error.js'
-import { type Change, type EditChange, openDatabase, type StoredBranch, storeError, write } from './store.js'
+import {
+  type Change,
+  type EditChange,
+  leavingOutbox,
+  openDatabase,
+  rowName,
+  type StoredBranch,
+  storeError,
+  write,
+} from './store.js'
 
 /** How edits are on disk: all of them, not yet, or not at the last try. */
 export type DeviceState = 'saved' | 'saving' | { readonly failed: Code }
@@ -20,6 +29,8 @@ export interface Writer {
   flush(): Promise<void>
   /** Edits of a document that are not on disk. */
   unsaved(document: string): readonly EditChange[]
+  /** Edits of all documents that are not on disk, and stay in the outbox. */
+  unsent(): readonly EditChange[]
   /** Branches of a document that are not on disk, with the rows that leave the outbox for them. */
   leaving(document: string): readonly StoredBranch[]
   /** How a document's edits are on disk. */
@@ -132,6 +143,15 @@ export function makeWriter(store: string, open: IDBDatabase, events: WriterEvent
       .flatMap(change => (change.kind === 'edit' && change.document === document ? change : []))
   }
 
+  function unsent(): readonly EditChange[] {
+    const left = new Map<string, EditChange>()
+    for (const change of groups.flat()) {
+      if (change.kind === 'edit') left.set(rowName(change.row), change)
+      for (const row of leavingOutbox(change)) left.delete(rowName(row))
+    }
+    return [...left.values()]
+  }
+
   function leaving(document: string): readonly StoredBranch[] {
     return groups
       .flat()
@@ -143,6 +163,7 @@ export function makeWriter(store: string, open: IDBDatabase, events: WriterEvent
   return {
     read,
     unsaved,
+    unsent,
     leaving,
     flush,
     push(changes) {
