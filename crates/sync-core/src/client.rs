@@ -151,6 +151,10 @@ impl Client {
         let replica = self.replicas.remove(id.0)?;
         if matches!(replica.link(), Link::Opening | Link::Live | Link::Refused(_)) {
             self.say(&ClientMessage::Close { channel: id.0 });
+            // Now there is room for one that was too many.
+            if self.replicas().any(|(_, other)| other.link() == Link::Refused(Code::ChannelsExceeded)) {
+                self.reopen_ms.get_or_insert(self.clock_ms);
+            }
         }
         Some(replica)
     }
@@ -338,7 +342,8 @@ impl Client {
             self.reopen_ms = None;
             let lineage = self.lineage;
             self.for_each(|replica| {
-                if matches!(replica.link(), Link::Refused(code) if code.is_transient()) {
+                let is_tried_again = |code: Code| code.is_transient() || code == Code::ChannelsExceeded;
+                if matches!(replica.link(), Link::Refused(code) if is_tried_again(code)) {
                     replica.open_again(lineage);
                 }
             });

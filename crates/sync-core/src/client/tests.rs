@@ -309,6 +309,43 @@ fn tc3_what_was_forbidden_is_opened_again_on_the_next_connection() {
 }
 
 #[test]
+fn a_document_that_was_one_too_many_is_opened_when_another_is_closed_and_on_the_next_connection() {
+    let mut client = Client::new();
+    client.connected(String::new(), 0);
+    client.frame(welcome(0), 0);
+    for channel in 0..2 {
+        client.add(Replica::new(DocumentName::parse(&format!("a/{channel}")).unwrap(), channel, 1));
+    }
+    let refuse = |client: &mut Client| {
+        let mut refused = Vec::new();
+        RelayMessage::Refused { channel: 1, number: 0, code: Code::ChannelsExceeded }.write(&mut refused);
+        client.frame(refused.into(), 0);
+        client.drain();
+    };
+    refuse(&mut client);
+    client.tick(REOPEN_AFTER_MS);
+    assert_eq!(said(&mut client), [], "there are as many as before");
+    client.remove(ReplicaId(0));
+    client.tick(REOPEN_AFTER_MS);
+    assert!(matches!(
+        said(&mut client).as_slice(),
+        [
+            ClientMessage::Close { channel: 0 },
+            ClientMessage::Close { channel: 1 },
+            ClientMessage::Open { channel: 1, .. }
+        ]
+    ));
+    refuse(&mut client);
+    client.disconnected();
+    client.drain();
+    client.connected(String::new(), 0);
+    assert!(matches!(
+        said(&mut client).as_slice(),
+        [ClientMessage::Hello { .. }, ClientMessage::Open { channel: 1, .. }]
+    ));
+}
+
+#[test]
 fn tc3_what_was_forbidden_is_opened_again_behind_the_new_token() {
     let mut client = Client::new();
     client.connected(String::new(), 0);

@@ -25,9 +25,10 @@ impl Replica {
 
     /// The connection is there: opens the document on it.
     pub fn connected(&mut self, lineage: Option<u64>) {
-        // What was forbidden may be granted by the token that this connection was made with.
+        // What was forbidden may be granted by the token that this connection was made with, and other channels may be
+        // closed since there were too many.
         if let Link::Refused(code) = self.link
-            && code != Code::Forbidden
+            && !matches!(code, Code::Forbidden | Code::ChannelsExceeded)
         {
             return;
         }
