@@ -42,7 +42,8 @@ export interface OpenOptions {
   /**
    * Yields the token that the relay is shown: called before each connection, and before the token expires. When it fails
    * or does not answer within 30 s, it is called again as connections are, with growing waits, and `onError` hears of it: it
-   * asks a server, which may not be there. When it yields no token, the documents' link is refused with `invalid_token`. Default: no token.
+   * asks a server, which may not be there. When it yields no token, the documents' link is refused with `invalid_token`.
+   * Default: no token.
    */
   readonly auth?: () => string | Promise<string>
   /** Keeps stores of one page's origin apart. Default: `default`. */

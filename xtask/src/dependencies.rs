@@ -197,24 +197,19 @@ mod tests {
         assert!(is_allowed("MPL-2.0", LICENCES_OF_TOOLS));
     }
 
-    /// A crate of some registry.
-    fn package(source: &str, licence: Option<&str>) -> Package {
-        let package = json!({
-            "name": "a", "version": "1.0.0", "id": "a 1.0.0", "license": licence, "source": source, "dependencies": [],
-            "targets": [], "features": {}, "manifest_path": "/a/Cargo.toml",
-        });
-        serde_json::from_value(package).unwrap()
-    }
-
     #[test]
     fn a_crate_without_a_licence_or_under_another_one_or_from_elsewhere_is_named() {
-        let registry = "registry+https://github.com/rust-lang/crates.io-index";
-        assert_eq!(problem_of(&package(registry, Some("MIT OR Apache-2.0"))), None);
-        for (source, licence) in
-            [(registry, None), (registry, Some("GPL-3.0-only")), ("git+https://forge.example/a", Some("MIT"))]
-        {
-            assert!(problem_of(&package(source, licence)).is_some(), "{source} {licence:?}");
+        let metadata = MetadataCommand::new().manifest_path(workspace::path("Cargo.toml")).exec().unwrap();
+        let mut package = metadata.packages.into_iter().find(|package| package.source.is_some()).unwrap();
+        assert_eq!(problem_of(&package), None);
+        for licence in [None, Some("GPL-3.0-only".to_owned())] {
+            package.license = licence;
+            assert!(problem_of(&package).is_some(), "{:?}", package.license);
         }
+        package.license = Some("MIT".to_owned());
+        assert_eq!(problem_of(&package), None);
+        package.source = serde_json::from_value(json!("git+https://forge.example/a")).unwrap();
+        assert!(problem_of(&package).is_some());
     }
 
     #[test]

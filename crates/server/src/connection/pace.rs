@@ -1,5 +1,5 @@
-//! How fast one connection goes. One that goes too fast is neither taken from nor read for a while: TCP then slows its client, and nothing
-//! is lost. Meanwhile it hears that the relay is there.
+//! How fast one connection goes. Of one that goes too fast nothing is taken or read for a while: TCP then slows its client,
+//! and nothing is lost. Meanwhile it hears that the relay is there.
 
 use crate::limits::{KEEPALIVE_EVERY, TENANT_LOOK_EVERY};
 use crate::metrics::{Limit, Metrics};
