@@ -8,6 +8,20 @@ import { failingReads, on, openDevice, startPages, storeContent, until } from '.
 import { openRefuser } from './refuser.mjs'
 import { startRelay, temporaryFolder } from './relay.mjs'
 
+/** The module copies each row when it reads it: from now on one with this word makes it fail, as yrs might. */
+const poisonRows = () => {
+  const { set } = Uint8Array.prototype
+  Uint8Array.prototype.set = function (source, offset) {
+    const isRow = source instanceof Uint8Array && source.length < 200
+    if (isRow && String.fromCharCode(...source).includes('poison'))
+      throw new WebAssembly.RuntimeError('unreachable (injected)')
+    return set.call(this, source, offset)
+  }
+  globalThis.healRows = () => {
+    Uint8Array.prototype.set = set
+  }
+}
+
 /** Lets an exported function trap, if wanted only once another one was called: `globalThis.trap = { name, times, after }`. */
 const trappableModule = () => {
   globalThis.traps = 0
@@ -163,20 +177,7 @@ test('a row with which the module fails is found among many, set aside and repor
     }
   })
   await first.close()
-  const page = await pages.page(() => {
-    // The module copies each row when it reads it: a row with this word makes it fail, as yrs might.
-    const { set } = Uint8Array.prototype
-    Uint8Array.prototype.set = function (source, offset) {
-      if (
-        source instanceof Uint8Array &&
-        source.length < 200 &&
-        String.fromCharCode(...source).includes('poison')
-      ) {
-        throw new WebAssembly.RuntimeError('unreachable (injected)')
-      }
-      return set.call(this, source, offset)
-    }
-  })
+  const page = await pages.page(poisonRows)
   await openDevice(page)
   await until(page, ({ errors }) => errors.some(error => error.code === 'device_corrupt'))
   const words = await on(page, ({ doc }) => doc.value.words)
@@ -266,15 +267,7 @@ test('an edit made while the module starts anew that cannot be made is lost whol
 
 test('an edit of this tab that is set aside before the relay has it fails those who wait for it', async t => {
   const page = await (await startPages(t)).page(trappableModule)
-  await page.evaluate(() => {
-    const { set } = Uint8Array.prototype
-    Uint8Array.prototype.set = function (source, offset) {
-      const isRow = source instanceof Uint8Array && source.length < 200
-      if (isRow && String.fromCharCode(...source).includes('poison'))
-        throw new WebAssembly.RuntimeError('unreachable (injected)')
-      return set.call(this, source, offset)
-    }
-  })
+  await page.evaluate(poisonRows)
   await openDevice(page)
   const code = await on(page, async ({ doc }) => {
     doc.map('words').set('k', 'poison')
@@ -501,23 +494,19 @@ test('a row from the relay with which the module fails is set aside in a documen
   const { refuser, page } = await refusedPage(t)
   assert.deepEqual(await on(page, typeRefused), ['update_too_large', '', 1])
   refuser.accept()
-  const seen = await on(page, async ({ client, doc, errors }) => {
+  await on(page, async ({ client, doc }) => {
     doc.map('words').set('k', 'poison')
     await doc.saved('relay')
     client.pause()
     doc.text('notes').insert(0, 'unsent')
     await doc.saved('device')
-    const { set } = Uint8Array.prototype
-    Uint8Array.prototype.set = function (source, offset) {
-      const isRow = source instanceof Uint8Array && source.length < 200
-      if (isRow && String.fromCharCode(...source).includes('poison'))
-        throw new WebAssembly.RuntimeError('unreachable (injected)')
-      return set.call(this, source, offset)
-    }
+  })
+  await page.evaluate(poisonRows)
+  const seen = await on(page, async ({ client, doc, errors }) => {
     globalThis.trap = { name: 'core_tick', times: 1 }
     while (!errors.some(error => error.code === 'recovered'))
       await new Promise(resolve => setTimeout(resolve, 10))
-    Uint8Array.prototype.set = set
+    globalThis.healRows()
     // The relay has what was set aside, and what was typed since builds on it.
     client.resume()
     await doc.saved('relay')
