@@ -1,7 +1,7 @@
 //! Rows that are committed and not yet in the order of their documents.
 //!
 //! A commit appends its rows to the table `recent`, dozens to a page, whatever documents they are of. In the table
-//! `log`, which is ordered by document, each would change a page of its own: with 2,000 documents 25 MB of write-ahead
+//! `log`, whose index is ordered by document, each would change a page of its own: with 2,000 documents 25 MB of write-ahead
 //! log a second for 0.2 MB of rows (2026-11). From time to time the rows move there, document by document, in small
 //! transactions between the commits. Until then readers have them from memory: the table `recent` is read only when
 //! the store is opened.

@@ -434,6 +434,36 @@ fn while_rows_cannot_be_moved_memory_takes_a_bounded_number_and_then_nothing_is_
     store.append(documents.iter().map(|document| row(document, next, next, &update)), 11).unwrap();
 }
 
+/// Bytes that this thread has read of files.
+#[cfg(target_os = "linux")]
+fn bytes_read() -> usize {
+    let io = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+    io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn large_rows_of_one_document_are_not_read_for_the_rows_of_another() {
+    const LARGE: usize = 8 << 20;
+    let scratch = Scratch::new();
+    let (_directory, store) = scratch.open(7);
+    let mut store = store.unwrap();
+    let (a, b) = (name("a"), name("b"));
+    let large = Bytes::from(vec![7; LARGE]);
+    for sequence in 1..=4 {
+        store.append([row(&a, sequence, sequence, &large)], 10).unwrap();
+    }
+    let before = bytes_read();
+    for sequence in 1..=50 {
+        store.append([row(&b, sequence, sequence, &text("small"))], 11).unwrap();
+        settle(&mut store);
+    }
+    store.swap_snapshot(&snapshot(&b, 50, b"snapshot"), 12).unwrap();
+    assert_eq!(store.prune(&[b], since(1000)).unwrap(), 50);
+    let read = bytes_read() - before;
+    assert!(read < LARGE, "{read} bytes");
+}
+
 #[test]
 fn rows_of_one_document_move_a_bounded_number_at_a_time_too() {
     let scratch = Scratch::new();
@@ -617,7 +647,7 @@ fn a_store_of_a_newer_schema_is_refused_and_left_as_it_is() {
     }
     let before = std::fs::read(scratch.file()).unwrap();
     let (_directory, store) = scratch.open(7);
-    assert!(matches!(store, Err(OpenError::TooNew { found: 99, known: 4 })));
+    assert!(matches!(store, Err(OpenError::TooNew { found: 99, known: 5 })));
     assert_eq!(std::fs::read(scratch.file()).unwrap(), before);
 }
 
