@@ -323,6 +323,13 @@ pub(crate) const MEMORY_MAX_MIN: u64 = 64 << 20;
 /// The memory that is taken is looked at so often: it grows by some ten megabytes meanwhile.
 pub(crate) const MEMORY_EVERY: Duration = Duration::from_millis(100);
 
+/// The allocator keeps no freed block that is larger: to have it anew costs the system less than a copy of it does.
+pub(crate) const KEPT_BLOCK_BYTES_MAX: i32 = 1 << 20;
+
+/// After the allocator has given back what it keeps, it is left alone for so many times as long as that took: where nothing
+/// is to be had, that costs a twentieth of one processor at most.
+pub(crate) const GIVE_BACK_REST: u32 = 20;
+
 /// Who makes the relay keep less is not sent away for it.
 pub(crate) const SHED_BYTES_MIN: usize = 64 << 10;
 

@@ -52,6 +52,37 @@ fn total_bytes(info: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
+/// What is asked of glibc's allocator, which else keeps much of what was freed: after values of many megabytes 200 MB of
+/// 320 (2026-11). It counts as taken, and would keep everybody out. Others are left as they are.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(unsafe_code, reason = "two calls of the C library that take numbers, at any time on any thread")]
+pub(crate) mod allocator {
+    use crate::limits::KEPT_BLOCK_BYTES_MAX;
+
+    /// Has larger blocks be the system's again as soon as they are freed. By itself glibc keeps such as have been freed once,
+    /// up to 32 MiB, and twice as many bytes at the end of each of its heaps.
+    pub(crate) fn keep_little() {
+        // SAFETY: `mallopt` takes two numbers; one that it does not like it ignores.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, KEPT_BLOCK_BYTES_MAX);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BLOCK_BYTES_MAX);
+        }
+    }
+
+    /// Has it give back what it keeps in the midst of its heaps.
+    pub(crate) fn give_back() {
+        // SAFETY: `malloc_trim` takes a number, and locks each heap while it works on it.
+        unsafe { libc::malloc_trim(0) };
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(crate) mod allocator {
+    pub(crate) fn keep_little() {}
+
+    pub(crate) fn give_back() {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,12 +9,12 @@ use crate::door::{self, Door};
 use crate::http::router;
 use crate::limits::{
     CHECKPOINT_EVERY, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS, DRAIN_CLOSE, DRAIN_FLUSH, DRAIN_LAST_FLUSH,
-    DRAIN_WITHIN, FILES_RESERVED, KEYS_READ_EVERY, MEMORY_EVERY, PRESENCE_BURST, PRUNE_EVERY, RATE_BURST,
-    READERS_MAX, REFRESH_BURST, REFRESHES_PER_SECOND, REQUESTS_PER_SECOND, SWEEP_EVERY, TOLD_AT_ONCE_MAX,
-    WAL_PAGES_MAX,
+    DRAIN_WITHIN, FILES_RESERVED, GIVE_BACK_REST, KEYS_READ_EVERY, MEMORY_EVERY, PRESENCE_BURST, PRUNE_EVERY,
+    RATE_BURST, READERS_MAX, REFRESH_BURST, REFRESHES_PER_SECOND, REQUESTS_PER_SECOND, SWEEP_EVERY,
+    TOLD_AT_ONCE_MAX, WAL_PAGES_MAX,
 };
 use crate::materializer::{Pool, Program};
-use crate::memory::{self, Pressure};
+use crate::memory::{self, Pressure, allocator};
 use crate::metrics::{Limit, Metrics};
 use crate::options::ServeOptions;
 use crate::origin::{InvalidOrigin, Origins};
@@ -36,7 +36,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use tidewell_sync_core::limits::CLIENT_ID_END;
 use tokio::net::TcpListener;
@@ -225,6 +225,7 @@ impl Prepared {
         if !self.is_open && !address.ip().is_loopback() {
             return Err(StartError::NotLoopback(address).into());
         }
+        allocator::keep_little();
         let Prepared { relay, certificate, assets, checkpointer, store, directory, is_open: _ } = self;
         let (writer, writer_ended) = start_writer(directory, store, &relay).map_err(StartError::Thread)?;
         let housekeeping = tokio::spawn(keep_house(relay.clone(), certificate.clone(), checkpointer));
@@ -344,7 +345,7 @@ async fn keep_house(relay: Arc<Relay>, certificate: Option<Arc<Certificate>>, ch
     let mut prune = every(PRUNE_EVERY);
     let mut keys = every(KEYS_READ_EVERY);
     let mut memory = every(MEMORY_EVERY);
-    let mut pressure = Pressure::None;
+    let (mut pressure, mut give_back_from) = (Pressure::None, Instant::now());
     loop {
         tokio::select! {
             _ = sweep.tick() => {
@@ -359,7 +360,14 @@ async fn keep_house(relay: Arc<Relay>, certificate: Option<Arc<Certificate>>, ch
                 relay.metrics.upkeep();
             }
             _ = memory.tick() => {
-                let before = std::mem::replace(&mut pressure, relieve(&relay));
+                let before = pressure;
+                pressure = memory_pressure(&relay);
+                if pressure >= Pressure::High && Instant::now() >= give_back_from {
+                    let took = give_back().await;
+                    give_back_from = Instant::now() + took * GIVE_BACK_REST;
+                    pressure = memory_pressure(&relay);
+                }
+                relieve(&relay, pressure);
                 if pressure >= Pressure::Tight && before == Pressure::None {
                     relay.rooms.sweep(Instant::now(), pressure);
                 }
@@ -394,21 +402,38 @@ async fn keep_house(relay: Arc<Relay>, certificate: Option<Arc<Certificate>>, ch
     }
 }
 
-/// Looks at the memory that is taken, and gives up what is too much.
-fn relieve(relay: &Relay) -> Pressure {
-    let mut count = relay.connections.make_room();
+/// How short memory is.
+fn memory_pressure(relay: &Relay) -> Pressure {
     let (Some(used), Some(max)) = (memory::used(), relay.memory_max) else { return Pressure::None };
     relay.metrics.memory_bytes.set(u32::try_from(used >> 10).map_or(f64::MAX, f64::from) * 1024.0);
-    let pressure = memory::pressure(used, max);
+    memory::pressure(used, max)
+}
+
+/// Has the allocator give back what it keeps; answers how long that took.
+async fn give_back() -> Duration {
+    let began = Instant::now();
+    // The task ends without an answer only when the relay does.
+    let _ = tokio::task::spawn_blocking(allocator::give_back).await;
+    began.elapsed()
+}
+
+/// Gives up what is too much.
+fn relieve(relay: &Relay, pressure: Pressure) {
+    let mut count = relay.connections.make_room();
     relay.connections.set_closed(pressure >= Pressure::High);
     if let Pressure::Over { bytes } = pressure {
         count += relay.connections.shed(bytes);
     }
     if count > 0 {
         (0..count).for_each(|_| relay.metrics.hit(Limit::Memory));
-        tracing::warn!(used, max, count, "memory is short: connections that hold the most are sent away");
+        let max = relay.memory_max;
+        tracing::warn!(
+            ?pressure,
+            max,
+            count,
+            "memory is short: connections that hold the most are sent away"
+        );
     }
-    pressure
 }
 
 #[cfg(test)]
