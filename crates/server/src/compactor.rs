@@ -7,7 +7,7 @@ use crate::limits::PRUNE_DOCUMENTS_MAX;
 use crate::materializer::{CompactError, Pool};
 use crate::metrics::Metrics;
 use crate::room_handle::RoomHandle;
-use crate::store::{History, ReadError, Readers, Snapshot, StoredDocument, SwapError};
+use crate::store::{History, Prunable, ReadError, Readers, Snapshot, StoredDocument, SwapError};
 use crate::writer::{Job, WriterQueue, now_ms};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -25,10 +25,19 @@ pub(crate) struct Compactor {
     readers: Readers,
     writer: Arc<WriterQueue>,
     metrics: Arc<Metrics>,
-    history_ms: u64,
-    /// Of one document.
-    history_bytes_max: u64,
+    history: HistoryLimits,
     pause: Mutex<Pause>,
+}
+
+/// How much of the rows that snapshots cover stays.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HistoryLimits {
+    /// For so long.
+    pub(crate) kept_for: Duration,
+    /// So many bytes of one document.
+    pub(crate) document_bytes_max: u64,
+    /// So many bytes of a tenant's documents together.
+    pub(crate) tenant_bytes_max: u64,
 }
 
 /// Why a compaction failed.
@@ -89,11 +98,9 @@ impl Compactor {
         readers: Readers,
         writer: Arc<WriterQueue>,
         metrics: Arc<Metrics>,
-        history: Duration,
-        history_bytes_max: u64,
+        history: HistoryLimits,
     ) -> Self {
-        let history_ms = u64::try_from(history.as_millis()).unwrap_or(u64::MAX);
-        Compactor { pool, readers, writer, metrics, history_ms, history_bytes_max, pause: Mutex::default() }
+        Compactor { pool, readers, writer, metrics, history, pause: Mutex::default() }
     }
 
     /// True while nothing is to be compacted.
@@ -189,7 +196,7 @@ impl Compactor {
         let (done, swapped) = oneshot::channel();
         self.writer.run(Job::Swap { snapshot, done });
         swapped.await.map_err(|_| CompactionError::Ending)??;
-        tell_unpruned(self.prune(std::slice::from_ref(document)).await);
+        tell_unpruned(self.prune(&[(document.clone(), self.history())]).await);
         Ok(end)
     }
 
@@ -207,7 +214,7 @@ impl Compactor {
     pub(crate) async fn prune_all(&self) {
         let pruned = async {
             // Off the writer's thread: it is all documents that are looked at.
-            let documents = self.readers.prunable(self.history()).await?;
+            let documents = self.readers.prunable(self.history(), self.history.tenant_bytes_max).await?;
             for documents in documents.chunks(PRUNE_DOCUMENTS_MAX) {
                 self.prune(documents).await?;
             }
@@ -217,11 +224,10 @@ impl Compactor {
     }
 
     /// … of some: a few rows at a time, with commits in between.
-    async fn prune(&self, documents: &[DocumentName]) -> Result<(), CompactionError> {
-        let history = self.history();
+    async fn prune(&self, documents: &[Prunable]) -> Result<(), CompactionError> {
         loop {
             let (done, pruned) = oneshot::channel();
-            self.writer.run(Job::Prune { documents: documents.to_vec(), history, done });
+            self.writer.run(Job::Prune { documents: documents.to_vec(), done });
             if pruned.await.map_err(|_| CompactionError::Ending)?? == 0 {
                 return Ok(());
             }
@@ -229,8 +235,9 @@ impl Compactor {
     }
 
     fn history(&self) -> History {
-        let since_ms = now_ms().saturating_sub(self.history_ms);
-        History { since_ms, bytes_max: self.history_bytes_max }
+        let kept_for_ms = u64::try_from(self.history.kept_for.as_millis()).unwrap_or(u64::MAX);
+        let since_ms = now_ms().saturating_sub(kept_for_ms);
+        History { since_ms, bytes_max: self.history.document_bytes_max }
     }
 }
 

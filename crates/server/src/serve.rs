@@ -2,7 +2,7 @@
 
 use crate::assets::{Assets, AssetsError};
 use crate::authority::{Authority, KeysFile};
-use crate::compactor::Compactor;
+use crate::compactor::{Compactor, HistoryLimits};
 use crate::connections::{ConnectionLimits, Connections};
 use crate::data_directory::{DataDirectory, DataDirectoryError};
 use crate::door::{self, Door};
@@ -179,14 +179,12 @@ impl Prepared {
             metrics.clone(),
         );
         let pool = Pool::new(Program::new(options.materializer.as_deref()), metrics.clone());
-        let compactor = Compactor::new(
-            pool,
-            readers.clone(),
-            writer.clone(),
-            metrics.clone(),
-            options.history,
-            options.document_bytes_max,
-        );
+        let history = HistoryLimits {
+            kept_for: options.history,
+            document_bytes_max: options.document_bytes_max,
+            tenant_bytes_max: options.tenant_bytes_max.unwrap_or(u64::MAX),
+        };
+        let compactor = Compactor::new(pool, readers.clone(), writer.clone(), metrics.clone(), history);
         let is_draining = AtomicBool::new(false);
         let tickets = Tickets::default();
         let relay = Relay {

@@ -24,7 +24,7 @@ pub(crate) use fuzzing::{StoredRow, stored_document};
 pub use quarantine::Quarantined;
 pub(crate) use quarantine::quarantined_in;
 pub(crate) use read::{ReadError, Readers, Since, StoredDocument, covered_rows, document_at_rest};
-pub(crate) use snapshot::{History, Snapshot, SwapError};
+pub(crate) use snapshot::{History, Prunable, Snapshot, SwapError};
 
 use crate::data_directory::DataDirectory;
 use recent::{Recent, Settling};

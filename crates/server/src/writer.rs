@@ -12,7 +12,7 @@ use crate::limits::{
 use crate::metrics::Metrics;
 use crate::revocations::Revocation;
 use crate::room_handle::RoomHandle;
-use crate::store::{CommitError, History, Row, Snapshot, Store, SwapError};
+use crate::store::{CommitError, Prunable, Row, Snapshot, Store, SwapError};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub(crate) enum Job {
     /// Ends a document's quarantine.
     Release { document: DocumentName, done: oneshot::Sender<Result<bool, CommitError>> },
     /// Deletes some rows of documents that are not of the history.
-    Prune { documents: Vec<DocumentName>, history: History, done: oneshot::Sender<Result<usize, SwapError>> },
+    Prune { documents: Vec<Prunable>, done: oneshot::Sender<Result<usize, SwapError>> },
     /// Keeps a revocation.
     Revoke { revocation: Revocation, done: oneshot::Sender<Result<(), CommitError>> },
     /// Moves rows to their places.
@@ -354,8 +354,8 @@ impl Writer {
                     tracing::warn!(%error, "a checkpoint failed; it is tried again");
                 }
             }
-            Job::Prune { documents, history, done } => {
-                let _ = done.send(self.store.prune(&documents, history));
+            Job::Prune { documents, done } => {
+                let _ = done.send(self.store.prune(&documents));
             }
         }
     }

@@ -2,7 +2,8 @@
 
 use super::append::CommitError;
 use super::recent::{Recent, RecentRow};
-use super::{History, Store, open_read_only, to_sql};
+use super::snapshot::limit_in_sql;
+use super::{History, Prunable, Store, open_read_only, to_sql};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension};
@@ -91,9 +92,14 @@ impl Readers {
         Readers { shared: Arc::new(shared) }
     }
 
-    /// Documents whose first row is one that their snapshot covers and that is not of the history.
-    pub(crate) async fn prunable(&self, history: History) -> Result<Vec<DocumentName>, ReadError> {
-        self.read(move |connection, _| Ok(prunable(connection, history)?)).await
+    /// Documents whose first row is one that their snapshot covers and that is not of the history. Those of a tenant whose
+    /// documents have longer histories together than `tenant_bytes_max` are to have shorter ones, each in proportion.
+    pub(crate) async fn prunable(
+        &self,
+        history: History,
+        tenant_bytes_max: u64,
+    ) -> Result<Vec<Prunable>, ReadError> {
+        self.read(move |connection, _| Ok(prunable(connection, history, tenant_bytes_max)?)).await
     }
 
     /// Reads a document. `None`: it was never written to.
@@ -266,17 +272,35 @@ fn since(
     Ok(Since::Rows { through, updates: rows.into_iter().map(|row| row.update).collect() })
 }
 
-fn prunable(connection: &Connection, history: History) -> Result<Vec<DocumentName>, rusqlite::Error> {
+fn prunable(
+    connection: &Connection,
+    history: History,
+    tenant_bytes_max: u64,
+) -> Result<Vec<Prunable>, rusqlite::Error> {
+    // As a real number, which a product of two sizes does not overflow.
     let mut statement = connection.prepare_cached(
-        "SELECT name FROM document JOIN snapshot ON snapshot.document = id
-         WHERE history_bytes > ?2
-            OR (SELECT at_ms FROM log WHERE log.document = id AND log.sequence <= snapshot.sequence
+        "WITH counted AS (
+            SELECT id, name, history_bytes, snapshot.sequence AS covered,
+                sum(history_bytes) OVER (PARTITION BY substr(name, 1, instr(name || '/', '/') - 1)) AS tenant_bytes
+            FROM document JOIN snapshot ON snapshot.document = id
+         ), bounded AS (
+            SELECT *, iif(tenant_bytes > ?3,
+                min(?2, CAST(1.0 * history_bytes * ?3 / tenant_bytes AS INTEGER)), ?2) AS bytes_max
+            FROM counted
+         )
+         SELECT name, bytes_max FROM bounded
+         WHERE history_bytes > bytes_max
+            OR (SELECT at_ms FROM log WHERE log.document = id AND log.sequence <= covered
                 ORDER BY log.sequence LIMIT 1) < ?1",
     )?;
-    let bounds = (to_sql(history.since_ms)?, history.bytes_max_in_sql());
-    let names = statement.query_map(bounds, |row| row.get::<_, String>(0))?;
+    let bounds = (to_sql(history.since_ms)?, limit_in_sql(history.bytes_max), limit_in_sql(tenant_bytes_max));
+    let found = statement.query_map(bounds, |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
     // A name that no document can have is what `tidewell verify` tells of.
-    names.filter_map(|name| name.map(|name| DocumentName::parse(&name).ok()).transpose()).collect()
+    let prunable = |(name, bytes_max): (String, i64)| {
+        let history = History { bytes_max: u64::try_from(bytes_max).unwrap_or(0), ..history };
+        Some((DocumentName::parse(&name).ok()?, history))
+    };
+    found.filter_map(|found| found.map(prunable).transpose()).collect()
 }
 
 fn snapshot_sequence(connection: &Connection, id: i64) -> Result<u64, ReadError> {

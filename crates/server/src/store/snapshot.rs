@@ -21,7 +21,7 @@ pub(crate) struct Snapshot {
 }
 
 /// Which of the rows that a document's snapshot covers stay: the last ones that are young enough and have few enough bytes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct History {
     /// Older ones are deleted.
     pub since_ms: u64,
@@ -29,11 +29,12 @@ pub(crate) struct History {
     pub bytes_max: u64,
 }
 
-impl History {
-    /// More than SQLite can count is no limit.
-    pub(super) fn bytes_max_in_sql(self) -> i64 {
-        i64::try_from(self.bytes_max).unwrap_or(i64::MAX)
-    }
+/// A document, and what stays of it.
+pub(crate) type Prunable = (DocumentName, History);
+
+/// More than SQLite can count is no limit.
+pub(super) fn limit_in_sql(bytes_max: u64) -> i64 {
+    i64::try_from(bytes_max).unwrap_or(i64::MAX)
 }
 
 /// Why a snapshot was not taken. The log and the snapshot before it are as they were.
@@ -86,11 +87,11 @@ impl Store {
     /// Deletes the first rows of documents, as far as their snapshots cover them and they are not of the history: a young
     /// one keeps all that follow it, also where the clock was ahead when it was written, for a log has no gaps. A bounded
     /// number at a time, so that no commit waits long behind it; answers how many.
-    pub(crate) fn prune(&mut self, documents: &[DocumentName], history: History) -> Result<usize, SwapError> {
+    pub(crate) fn prune(&mut self, documents: &[Prunable]) -> Result<usize, SwapError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut pruned = Pruned::default();
-        for document in documents {
-            prune(&transaction, document, history, &mut pruned)?;
+        for (document, history) in documents {
+            prune(&transaction, document, *history, &mut pruned)?;
         }
         transaction.commit()?;
         Ok(pruned.rows)
@@ -116,7 +117,7 @@ fn prune(
     history: History,
     pruned: &mut Pruned,
 ) -> Result<(), rusqlite::Error> {
-    let (since_ms, bytes_max) = (to_sql(history.since_ms)?, history.bytes_max_in_sql());
+    let (since_ms, bytes_max) = (to_sql(history.since_ms)?, limit_in_sql(history.bytes_max));
     let covered: Option<(i64, i64, i64)> = transaction
         .prepare_cached(
             "SELECT id, snapshot.sequence, history_bytes FROM document JOIN snapshot ON snapshot.document = id

@@ -44,7 +44,12 @@ fn snapshot(document: &DocumentName, sequence: u64, update: &'static [u8]) -> Sn
 
 /// Rows of any size.
 fn since(since_ms: u64) -> History {
-    History { since_ms, bytes_max: u64::MAX }
+    History { since_ms, bytes_max: u64::MAX >> 1 }
+}
+
+/// What stays of each.
+fn each<const COUNT: usize>(documents: [&DocumentName; COUNT], history: History) -> [Prunable; COUNT] {
+    documents.map(|document| (document.clone(), history))
 }
 
 fn settle(store: &mut Store) {
@@ -122,10 +127,10 @@ async fn a_snapshot_keeps_the_rows_of_the_history_and_deletes_older_ones() {
         store.append([row(&a, sequence, sequence, &text("row"))], sequence * 100).unwrap();
     }
     store.swap_snapshot(&snapshot(&a, 3, b"snapshot"), 400).unwrap();
-    assert_eq!(store.prune(&[name("b")], since(200)).unwrap(), 0, "another document");
-    assert_eq!(store.readers(1).prunable(since(100)).await.unwrap(), []);
-    assert_eq!(store.readers(1).prunable(since(200)).await.unwrap(), std::slice::from_ref(&a));
-    assert_eq!(store.prune(std::slice::from_ref(&a), since(200)).unwrap(), 1);
+    assert_eq!(store.prune(&each([&name("b")], since(200))).unwrap(), 0, "another document");
+    assert_eq!(store.readers(1).prunable(since(100), u64::MAX).await.unwrap(), []);
+    assert_eq!(store.readers(1).prunable(since(200), u64::MAX).await.unwrap(), each([&a], since(200)));
+    assert_eq!(store.prune(&each([&a], since(200))).unwrap(), 1);
     let found = load(&store, &a).await.unwrap().unwrap();
     assert_eq!((found.sequence, found.snapshot_sequence), (4, 3));
     assert_eq!(found.updates().collect::<Vec<_>>(), [&b"snapshot"[..], b"row"]);
@@ -135,9 +140,9 @@ async fn a_snapshot_keeps_the_rows_of_the_history_and_deletes_older_ones() {
         panic!("the rows of the history are there")
     };
     assert_eq!((through, updates.len()), (4, 3));
-    let both = [name("b"), a.clone()];
-    assert_eq!(store.prune(&both, since(500)).unwrap(), 2, "what the snapshot does not cover stays");
-    assert_eq!(readers.prunable(since(500)).await.unwrap(), []);
+    let both = [&name("b"), &a];
+    assert_eq!(store.prune(&each(both, since(500))).unwrap(), 2, "what the snapshot does not cover stays");
+    assert_eq!(readers.prunable(since(500), u64::MAX).await.unwrap(), []);
     assert_eq!(readers.since(a.clone(), 2, 1000).await.unwrap(), Since::Pruned);
     assert_eq!(load(&store, &a).await.unwrap().unwrap().sequence, 4);
 }
@@ -150,7 +155,7 @@ async fn a_log_that_was_deleted_to_its_end_is_not_taken_for_nothing_new() {
     let a = name("a");
     store.append([row(&a, 1, 1, &text("a1")), row(&a, 2, 2, &text("a2"))], 100).unwrap();
     store.swap_snapshot(&snapshot(&a, 2, b"all"), 500).unwrap();
-    assert_eq!(store.prune(std::slice::from_ref(&a), since(500)).unwrap(), 2);
+    assert_eq!(store.prune(&each([&a], since(500))).unwrap(), 2);
     let readers = store.readers(1);
     assert_eq!(readers.since(a.clone(), 1, 1000).await.unwrap(), Since::Pruned);
     let nothing = Since::Rows { through: 2, updates: Vec::new() };
@@ -171,13 +176,13 @@ async fn a_row_that_was_written_while_the_clock_was_ahead_keeps_those_that_follo
         store.append([row(&a, sequence, sequence, &text("row"))], at_ms).unwrap();
     }
     store.swap_snapshot(&snapshot(&a, 4, b"snapshot"), 600).unwrap();
-    assert_eq!(store.prune(std::slice::from_ref(&a), since(1_000)).unwrap(), 1);
+    assert_eq!(store.prune(&each([&a], since(1_000))).unwrap(), 1);
     let readers = store.readers(1);
     for (after, count) in [(1, 4), (2, 3), (3, 2), (4, 1)] {
         let rows = Since::Rows { through: 5, updates: vec![text("row"); count] };
         assert_eq!(readers.since(a.clone(), after, 1000).await.unwrap(), rows);
     }
-    assert_eq!(store.prune(std::slice::from_ref(&a), since(10_000)).unwrap(), 3);
+    assert_eq!(store.prune(&each([&a], since(10_000))).unwrap(), 3);
 }
 
 #[tokio::test]
@@ -221,10 +226,10 @@ fn old_rows_are_deleted_a_bounded_number_and_size_at_a_time() {
         store.append([row(&large, sequence, sequence, &update)], 10).unwrap();
     }
     store.swap_snapshot(&snapshot(&large, 5, b"snapshot"), 20).unwrap();
-    let documents = [many, large];
-    assert_eq!(store.prune(&documents, since(10)).unwrap(), 0);
+    let documents = [&many, &large];
+    assert_eq!(store.prune(&each(documents, since(10))).unwrap(), 0);
     let pruned: Vec<usize> =
-        std::iter::repeat_with(|| store.prune(&documents, since(20)).unwrap()).take(4).collect();
+        std::iter::repeat_with(|| store.prune(&each(documents, since(20))).unwrap()).take(4).collect();
     assert_eq!(pruned, [PRUNE_ROWS_MAX, 1 + 3, 2, 0]);
 }
 
@@ -245,15 +250,15 @@ async fn a_history_that_has_too_many_bytes_is_shorter() {
     store.append([row(&small, 1, 1, &update)], 100).unwrap();
     store.swap_snapshot(&snapshot(&small, 1, b"snapshot"), 200).unwrap();
     store.swap_snapshot(&snapshot(&a, 3, b"snapshot"), 200).unwrap();
-    let documents = [a.clone(), small.clone()];
-    assert_eq!(store.prune(&documents, bounded).unwrap(), 0, "what is not covered does not count");
+    let documents = [&a, &small];
+    assert_eq!(store.prune(&each(documents, bounded)).unwrap(), 0, "what is not covered does not count");
     append(&mut store, 5..=6);
     store.swap_snapshot(&snapshot(&a, 5, b"snapshot"), 200).unwrap();
     let readers = store.readers(1);
-    assert_eq!(readers.prunable(bounded).await.unwrap(), std::slice::from_ref(&a));
-    assert_eq!(store.prune(&documents, bounded).unwrap(), 2);
-    assert_eq!(store.prune(&documents, bounded).unwrap(), 0);
-    assert_eq!(readers.prunable(bounded).await.unwrap(), []);
+    assert_eq!(readers.prunable(bounded, u64::MAX).await.unwrap(), each([&a], bounded));
+    assert_eq!(store.prune(&each(documents, bounded)).unwrap(), 2);
+    assert_eq!(store.prune(&each(documents, bounded)).unwrap(), 0);
+    assert_eq!(readers.prunable(bounded, u64::MAX).await.unwrap(), []);
     assert_eq!(readers.since(a.clone(), 1, 9000).await.unwrap(), Since::Pruned);
     let rows = Since::Rows { through: 6, updates: vec![update.clone(); 4] };
     assert_eq!(readers.since(a.clone(), 2, 9000).await.unwrap(), rows);
@@ -264,9 +269,39 @@ async fn a_history_that_has_too_many_bytes_is_shorter() {
     drop((store, directory));
     let (_directory, store) = scratch.open(7);
     let mut store = store.unwrap();
-    assert_eq!(store.prune(&documents, History { bytes_max: 3000, ..bounded }).unwrap(), 0);
-    assert_eq!(store.prune(&documents, History { bytes_max: 2000, ..bounded }).unwrap(), 1);
+    assert_eq!(store.prune(&each(documents, History { bytes_max: 3000, ..bounded })).unwrap(), 0);
+    assert_eq!(store.prune(&each(documents, History { bytes_max: 2000, ..bounded })).unwrap(), 1);
     assert_eq!(load(&store, &a).await.unwrap().unwrap().sequence, 6);
+}
+
+#[tokio::test]
+async fn the_documents_of_a_tenant_that_have_too_long_histories_together_have_shorter_ones() {
+    let scratch = Scratch::new();
+    let (_directory, store) = scratch.open(7);
+    let mut store = store.unwrap();
+    let names = [name("a/1"), name("a/2"), name("ab/1"), name("a")];
+    let update = Bytes::from(vec![b'x'; 100]);
+    for (document, rows) in names.iter().zip([30, 10, 30, 0]) {
+        for sequence in 1..=rows + 1 {
+            store.append([row(document, sequence, sequence, &update)], 100).unwrap();
+        }
+        if rows > 0 {
+            store.swap_snapshot(&snapshot(document, rows, b"snapshot"), 200).unwrap();
+        }
+    }
+    let readers = store.readers(1);
+    let history = History { since_ms: 0, bytes_max: 3_500 };
+    for unbounded in [4_000, u64::MAX] {
+        assert_eq!(readers.prunable(history, unbounded).await.unwrap(), []);
+    }
+    let prunable = readers.prunable(history, 3_000).await.unwrap();
+    let kept = |bytes_max| History { bytes_max, ..history };
+    assert_eq!(prunable, [(names[0].clone(), kept(2_250)), (names[1].clone(), kept(750))]);
+    assert_eq!(store.prune(&prunable).unwrap(), 8 + 3);
+    assert_eq!(readers.prunable(history, 3_000).await.unwrap(), []);
+    assert_eq!(readers.since(names[0].clone(), 7, 9_000).await.unwrap(), Since::Pruned);
+    let rows = Since::Rows { through: 31, updates: vec![update; 23] };
+    assert_eq!(readers.since(names[0].clone(), 8, 9_000).await.unwrap(), rows);
 }
 
 /// What one document should read as.
@@ -325,7 +360,7 @@ async fn rows_on_their_way_to_their_places_are_read_like_all_others() {
                     if expected.last() > expected.snapshot {
                         expected.snapshot = expected.last();
                         store.swap_snapshot(&snapshot(name, expected.snapshot, b"snapshot"), step).unwrap();
-                        store.prune(std::slice::from_ref(name), since(step)).unwrap();
+                        store.prune(&each([name], since(step))).unwrap();
                     }
                 }
                 // As after a crash: nothing is tidied up.
@@ -459,7 +494,7 @@ fn large_rows_of_one_document_are_not_read_for_the_rows_of_another() {
         settle(&mut store);
     }
     store.swap_snapshot(&snapshot(&b, 50, b"snapshot"), 12).unwrap();
-    assert_eq!(store.prune(&[b], since(1000)).unwrap(), 50);
+    assert_eq!(store.prune(&each([&b], since(1000))).unwrap(), 50);
     let read = bytes_read() - before;
     assert!(read < LARGE, "{read} bytes");
 }

@@ -69,18 +69,7 @@ async fn a_cursor_older_than_the_history_gets_everything() {
 async fn a_document_that_is_written_anew_again_and_again_takes_a_bounded_part_of_the_disk() {
     let (_folder, data) = data();
     let relay = Relay::start_with(&data, &["--document-bytes-max", "512K"]);
-    let author = Author::new(1);
-    let mut writer = Client::connect(&relay).await;
-    writer.open(1, "a/doc").await;
-    for round in 1..=3 {
-        for (number, update) in
-            [(2 * round - 1, author.types(&"x".repeat(300_000))), (2 * round, author.deletes_all())]
-        {
-            writer.push(1, number, update).await;
-            writer.acknowledged(number).await;
-        }
-        relay.wait_until(|relay| relay.figure("tidewell_compactions_total") >= round as f64);
-    }
+    let author = writes_anew(&relay, "a/doc", 3).await;
     assert!(count(&data, "SELECT sum(length(update_v1)) FROM log") <= 512 << 10);
     assert_eq!(count(&data, "SELECT min(sequence) FROM log"), 4, "the last ones are there");
     let (mut old, doc) = (Client::connect(&relay).await, Author::new(2));
@@ -88,6 +77,43 @@ async fn a_document_that_is_written_anew_again_and_again_takes_a_bounded_part_of
     old.open_at(1, "a/doc", cursor).await;
     old.updates_through(6).await.iter().for_each(|update| doc.applies(update));
     assert_eq!((doc.text(), doc.state_vector()), (author.text(), author.state_vector()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documents_of_a_tenant_have_a_bounded_part_of_the_disk_for_their_histories_together() {
+    const BYTES: &str = "SELECT sum(length(update_v1)) FROM log WHERE document =
+        (SELECT id FROM document WHERE name = ";
+    let (_folder, data) = data();
+    let relay = Relay::start(&data);
+    for document in ["a/1", "a/2", "b/1"] {
+        writes_anew(&relay, document, 2).await;
+    }
+    let bytes = |document| count(&data, &format!("{BYTES}'{document}')"));
+    let whole = bytes("b/1");
+    assert!(whole > 600_000 && bytes("a/1") == whole && bytes("a/2") == whole);
+    drop(relay);
+    let relay = Relay::start_with(&data, &["--tenant-bytes-max", "1M"]);
+    relay.wait_until(|_| bytes("a/1") + bytes("a/2") <= 1 << 20);
+    assert!(bytes("a/1") > 0 && bytes("a/2") > 0);
+    assert_eq!(bytes("b/1"), whole, "another tenant");
+}
+
+/// Fills a document and empties it, so many times; it is compacted each time.
+async fn writes_anew(relay: &Relay, document: &str, rounds: u64) -> Author {
+    let author = Author::new(1);
+    let mut writer = Client::connect(relay).await;
+    writer.open(1, document).await;
+    let before = relay.figure("tidewell_compactions_total");
+    for round in 1..=rounds {
+        for (number, update) in
+            [(2 * round - 1, author.types(&"x".repeat(300_000))), (2 * round, author.deletes_all())]
+        {
+            writer.push(1, number, update).await;
+            writer.acknowledged(number).await;
+        }
+        relay.wait_until(|relay| relay.figure("tidewell_compactions_total") >= before + round as f64);
+    }
+    author
 }
 
 /// As a relay left it that deleted old rows while younger ones, by a clock that had been ahead, were before them.
