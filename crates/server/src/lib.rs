@@ -26,6 +26,7 @@ mod data_directory;
 mod door;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod housekeeping;
 mod http;
 mod limits;
 mod materializer;

@@ -6,16 +6,16 @@ use crate::compactor::{Compactor, HistoryLimits};
 use crate::connections::{ConnectionLimits, Connections};
 use crate::data_directory::{DataDirectory, DataDirectoryError};
 use crate::door::{self, Door};
+use crate::housekeeping::keep_house;
 use crate::http::router;
 use crate::limits::{
-    CHECKPOINT_EVERY, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS, DRAIN_CLOSE, DRAIN_FLUSH, DRAIN_LAST_FLUSH,
-    DRAIN_WITHIN, FILES_RESERVED, GIVE_BACK_REST, KEYS_READ_EVERY, MEMORY_EVERY, PRESENCE_BURST, PRUNE_EVERY,
-    RATE_BURST, READERS_MAX, REFRESH_BURST, REFRESHES_PER_SECOND, REQUESTS_PER_SECOND, SWEEP_EVERY,
-    TOLD_AT_ONCE_MAX, WAL_PAGES_MAX,
+    CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS, DRAIN_CLOSE, DRAIN_FLUSH, DRAIN_LAST_FLUSH, DRAIN_WITHIN,
+    FILES_RESERVED, PRESENCE_BURST, RATE_BURST, READERS_MAX, REFRESH_BURST, REFRESHES_PER_SECOND,
+    REQUESTS_PER_SECOND, TOLD_AT_ONCE_MAX,
 };
 use crate::materializer::{Pool, Program};
-use crate::memory::{self, Pressure, allocator};
-use crate::metrics::{Limit, Metrics};
+use crate::memory::{self, allocator};
+use crate::metrics::Metrics;
 use crate::options::ServeOptions;
 use crate::origin::{InvalidOrigin, Origins};
 use crate::pace::{AddressPace, Rate, Rates};
@@ -28,20 +28,18 @@ use crate::tickets::Tickets;
 use crate::tls::{Certificate, CertificateError, TlsDoor};
 use crate::token::Expected;
 use crate::token::keys::KeysError;
-use crate::writer::{Job, Writer, WriterQueue};
-use parking_lot::Mutex;
+use crate::writer::{Writer, WriterQueue};
 use rand::Rng;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 use thiserror::Error;
 use tidewell_sync_core::limits::CLIENT_ID_END;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, oneshot};
-use tokio::time::{MissedTickBehavior, interval, timeout, timeout_at};
+use tokio::time::{timeout, timeout_at};
 
 /// Why the relay does not start.
 #[derive(Debug, Error)]
@@ -134,22 +132,9 @@ impl Prepared {
         let expected = Expected { issuer: options.issuer.clone(), audience: options.audience.clone() };
         // Before anything is made: a keys file that cannot be used leaves no data directory behind.
         let keys = options.keys.as_deref().map(KeysFile::read).transpose()?;
-        let certificate = match (&options.tls_certificate, &options.tls_key) {
-            (Some(certificate), Some(key)) => {
-                Some(Arc::new(Certificate::new(certificate, key, metrics.clone())?))
-            }
-            // The command line takes both or none.
-            _ => None,
-        };
+        let certificate = certificate(options, &metrics)?;
         let directory = DataDirectory::create(&options.data)?;
-        let lineage = rand::rng().random_range(1..CLIENT_ID_END);
-        let mut store = Store::open(&directory, lineage)?;
-        if options.restored {
-            store.rename_history(lineage)?;
-            tracing::info!(
-                "the history has a new name: devices that are ahead of this store hand over what they have"
-            );
-        }
+        let store = open_store(&directory, options)?;
         let authority = match keys {
             None => Authority::Anyone,
             Some(keys) => {
@@ -179,11 +164,7 @@ impl Prepared {
             metrics.clone(),
         );
         let pool = Pool::new(Program::new(options.materializer.as_deref()), metrics.clone());
-        let history = HistoryLimits {
-            kept_for: options.history,
-            document_bytes_max: options.document_bytes_max,
-            tenant_bytes_max: options.tenant_bytes_max.unwrap_or(u64::MAX),
-        };
+        let history = history_limits(options);
         let compactor = Compactor::new(pool, readers.clone(), writer.clone(), metrics.clone(), history);
         let is_draining = AtomicBool::new(false);
         let tickets = Tickets::default();
@@ -287,6 +268,37 @@ fn memory_max(options: &ServeOptions) -> Option<u64> {
     options.memory_max.or_else(memory::default_max)
 }
 
+fn certificate(
+    options: &ServeOptions,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Arc<Certificate>>, CertificateError> {
+    // The command line takes both or none.
+    let (Some(certificate), Some(key)) = (&options.tls_certificate, &options.tls_key) else {
+        return Ok(None);
+    };
+    Ok(Some(Arc::new(Certificate::new(certificate, key, metrics.clone())?)))
+}
+
+fn open_store(directory: &DataDirectory, options: &ServeOptions) -> Result<Store, OpenError> {
+    let lineage = rand::rng().random_range(1..CLIENT_ID_END);
+    let mut store = Store::open(directory, lineage)?;
+    if options.restored {
+        store.rename_history(lineage)?;
+        tracing::info!(
+            "the history has a new name: devices that are ahead of this store hand over what they have"
+        );
+    }
+    Ok(store)
+}
+
+fn history_limits(options: &ServeOptions) -> HistoryLimits {
+    HistoryLimits {
+        kept_for: options.history,
+        document_bytes_max: options.document_bytes_max,
+        tenant_bytes_max: options.tenant_bytes_max.unwrap_or(u64::MAX),
+    }
+}
+
 fn rates(options: &ServeOptions) -> Rates {
     Rates {
         updates: Rate::new(options.updates_per_second, RATE_BURST),
@@ -328,110 +340,6 @@ async fn drain(relay: &Arc<Relay>, stop_accepting: &Notify) {
     // What came while the connections were told: committed too, so that it need not be sent again.
     let _ = timeout(DRAIN_LAST_FLUSH, relay.writer.flushed()).await;
     tracing::info!("drained");
-}
-
-/// Everything that happens on a timer.
-async fn keep_house(relay: Arc<Relay>, certificate: Option<Arc<Certificate>>, checkpointer: Checkpointer) {
-    let checkpointer = Arc::new(Mutex::new(checkpointer));
-    let every = |duration| {
-        let mut interval = interval(duration);
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        interval
-    };
-    let mut sweep = every(SWEEP_EVERY);
-    let mut checkpoint = every(CHECKPOINT_EVERY);
-    let mut prune = every(PRUNE_EVERY);
-    let mut keys = every(KEYS_READ_EVERY);
-    let mut memory = every(MEMORY_EVERY);
-    let (mut pressure, mut give_back_from) = (Pressure::None, Instant::now());
-    loop {
-        tokio::select! {
-            _ = sweep.tick() => {
-                let now = Instant::now();
-                let compactor = &relay.compactor;
-                let due = if compactor.is_paused(now) { Vec::new() } else { relay.rooms.start_compactions(now) };
-                for room in due {
-                    tokio::spawn(compactor.clone().compact(room));
-                }
-                relay.rooms.sweep(now, pressure);
-                relay.requests.sweep(now.into());
-                relay.metrics.upkeep();
-            }
-            _ = memory.tick() => {
-                let before = pressure;
-                pressure = memory_pressure(&relay);
-                if pressure >= Pressure::High && Instant::now() >= give_back_from {
-                    let took = give_back().await;
-                    give_back_from = Instant::now() + took * GIVE_BACK_REST;
-                    pressure = memory_pressure(&relay);
-                }
-                relieve(&relay, pressure);
-                if pressure >= Pressure::Tight && before == Pressure::None {
-                    relay.rooms.sweep(Instant::now(), pressure);
-                }
-            }
-            _ = checkpoint.tick() => {
-                let checkpointer = checkpointer.clone();
-                let run = move || checkpointer.lock().run();
-                match tokio::task::spawn_blocking(run).await {
-                    Ok(Ok(pages)) if pages > WAL_PAGES_MAX => relay.writer.run(Job::EndCheckpoint),
-                    Ok(Err(error)) => tracing::warn!(%error, "a checkpoint failed; it is tried again"),
-                    _ => {}
-                }
-                relay.writer.run(Job::Settle);
-            }
-            _ = keys.tick() => {
-                let (relay, certificate) = (relay.clone(), certificate.clone());
-                tokio::task::spawn_blocking(move || {
-                    if let Some(certificate) = certificate {
-                        certificate.reload();
-                    }
-                    let has_leapt = relay.authority.has_clock_leapt();
-                    if relay.authority.reload() || has_leapt {
-                        relay.connections.nudge_all();
-                    }
-                });
-            }
-            _ = prune.tick() => {
-                let compactor = relay.compactor.clone();
-                tokio::spawn(async move { compactor.prune_all().await });
-            }
-        }
-    }
-}
-
-/// How short memory is.
-fn memory_pressure(relay: &Relay) -> Pressure {
-    let (Some(used), Some(max)) = (memory::used(), relay.memory_max) else { return Pressure::None };
-    relay.metrics.memory_bytes.set(u32::try_from(used >> 10).map_or(f64::MAX, f64::from) * 1024.0);
-    memory::pressure(used, max)
-}
-
-/// Has the allocator give back what it keeps; answers how long that took.
-async fn give_back() -> Duration {
-    let began = Instant::now();
-    // The task ends without an answer only when the relay does.
-    let _ = tokio::task::spawn_blocking(allocator::give_back).await;
-    began.elapsed()
-}
-
-/// Gives up what is too much.
-fn relieve(relay: &Relay, pressure: Pressure) {
-    let mut count = relay.connections.make_room();
-    relay.connections.set_closed(pressure >= Pressure::High);
-    if let Pressure::Over { bytes } = pressure {
-        count += relay.connections.shed(bytes);
-    }
-    if count > 0 {
-        (0..count).for_each(|_| relay.metrics.hit(Limit::Memory));
-        let max = relay.memory_max;
-        tracing::warn!(
-            ?pressure,
-            max,
-            count,
-            "memory is short: connections that hold the most are sent away"
-        );
-    }
 }
 
 #[cfg(test)]
