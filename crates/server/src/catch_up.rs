@@ -1,5 +1,6 @@
 //! What a member that is far behind is sent: read from the store, computed once for all who need it.
 
+use crate::connections::Registered;
 use crate::limits::{
     CATCH_UP_COMMITS_BEHIND_MAX, CATCH_UP_LOG_BYTES, CATCH_UP_PART_BYTES, CATCH_UP_WHOLE_BYTES,
 };
@@ -49,6 +50,9 @@ pub(crate) enum CatchUpError {
     Missing,
     #[error("the relay is ending")]
     Ending,
+    /// Nor is anything wrong. The connection is nudged when that is over.
+    #[error("connections make the relay keep too much")]
+    HeldBack,
 }
 
 /// What is at hand for those who know nothing, and when it was last used.
@@ -68,31 +72,46 @@ impl CatchUp {
         let (through, parts) = (stored.sequence, parts.into());
         Ok((admitted, CatchUp { through, parts, owner: Owner::Everybody }))
     }
+
+    /// Bytes that are kept for the member alone.
+    fn member_bytes(&self) -> usize {
+        match self.owner {
+            Owner::Everybody => 0,
+            Owner::Member => self.parts.iter().map(Bytes::len).sum(),
+        }
+    }
 }
 
-/// Brings somebody up to date.
+/// Brings somebody up to date whose connection may have the relay keep more, and counts what that is.
 pub(crate) async fn catch_up(
     room: &Arc<RoomHandle>,
     readers: &Readers,
-    behind: Behind,
+    registered: &Registered,
+    behind: &Behind,
 ) -> Result<CatchUp, CatchUpError> {
     match behind {
-        Behind::After(sequence) => match after(room, readers, sequence).await? {
-            Since::Rows { through, updates } => {
-                let parts = blocking(move || Ok(merged(&updates)?.into())).await?;
-                Ok(CatchUp { through, parts, owner: Owner::Member })
-            }
-            Since::Pruned => whole(room, readers, sequence + 1).await,
-        },
+        Behind::After(sequence) => {
+            let turn = registered.turn().await.ok_or(CatchUpError::HeldBack)?;
+            let Since::Rows { through, updates } = after(room, readers, *sequence).await? else {
+                drop(turn);
+                return whole(room, readers, registered, sequence + 1).await;
+            };
+            let parts = blocking(move || Ok(merged(&updates)?.into())).await?;
+            let ready = CatchUp { through, parts, owner: Owner::Member };
+            registered.holds_more(ready.member_bytes());
+            Ok(ready)
+        }
         Behind::StateVector(_) if room.sequence() == 0 => {
             Ok(CatchUp { through: 0, parts: Vec::new().into(), owner: Owner::Everybody })
         }
-        Behind::StateVector(vector) if vector.is_empty() => whole(room, readers, 0).await,
+        Behind::StateVector(vector) if vector.is_empty() => whole(room, readers, registered, 0).await,
         Behind::StateVector(vector) => {
-            let whole = whole(room, readers, 0).await?;
+            let (whole, vector) = (whole(room, readers, registered, 0).await?, vector.clone());
             // So that not all who come back at once have a document each in memory.
-            let _turn = readers.turn().await?;
-            blocking(move || beyond(&whole, &vector)).await
+            let _turn = registered.turn().await.ok_or(CatchUpError::HeldBack)?;
+            let ready = blocking(move || beyond(&whole, &vector)).await?;
+            registered.holds_more(ready.member_bytes());
+            Ok(ready)
         }
     }
 }
@@ -106,6 +125,7 @@ async fn after(room: &Arc<RoomHandle>, readers: &Readers, sequence: u64) -> Resu
 async fn whole(
     room: &Arc<RoomHandle>,
     readers: &Readers,
+    registered: &Registered,
     sequence_min: u64,
 ) -> Result<CatchUp, CatchUpError> {
     let mut shared = room.catch_up.lock().await;
@@ -117,6 +137,7 @@ async fn whole(
         *used_at = now;
         return Ok(ready.clone());
     }
+    let _turn = registered.turn().await.ok_or(CatchUpError::HeldBack)?;
     // Two of a large document are not held at once.
     *shared = None;
     let stored = readers.document(room.document().clone()).await?.ok_or(CatchUpError::Missing)?;
@@ -168,4 +189,64 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, CatchUpError> + Send + 'static,
 ) -> Result<T, CatchUpError> {
     tokio::task::spawn_blocking(work).await.map_err(|_| CatchUpError::Ending)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compaction::LogSize;
+    use crate::connections::{ConnectionLimits, Connections};
+    use crate::data_directory::DataDirectory;
+    use crate::limits::READERS_MAX;
+    use crate::metrics::Metrics;
+    use crate::places::{PlaceLimits, Places, Standing};
+    use crate::quotas::Quotas;
+    use crate::store::{FIRST_EPOCH, Row, Store};
+    use crate::writer::WriterQueue;
+    use futures_util::future::join_all;
+    use tidewell_sync_core::document_name::DocumentName;
+    use tidewell_sync_core::room::Room;
+    use yrs::{Doc, ReadTxn, Text, Transact};
+
+    #[tokio::test]
+    async fn lm7_of_many_who_are_behind_at_once_as_many_are_read_for_as_there_is_room_for() {
+        const MEMBERS: usize = 64;
+        const FIT: usize = 8;
+        let doc = Doc::with_client_id(1);
+        let text = doc.get_or_insert_text("t");
+        text.insert(&mut doc.transact_mut(), 0, &"x".repeat(64 << 10));
+        let update = Bytes::from(doc.transact().encode_diff_v1(&yrs::StateVector::default()));
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&DataDirectory::create(folder.path()).unwrap(), 1).unwrap();
+        let (document, bytes) = (DocumentName::parse("a/doc").unwrap(), update.len());
+        for number in 1..=2 {
+            let (first, through) = (number, number);
+            let row = Row { document: &document, epoch: FIRST_EPOCH, first, through, update: &update };
+            store.append([row], 1).unwrap();
+        }
+        let readers = store.readers(READERS_MAX);
+        let writer = WriterQueue::new(Arc::new(Metrics::new().unwrap()));
+        let quotas = Quotas::new(u64::MAX, None, None, |_| Ok::<(), ()>(())).unwrap();
+        let room = Room::new(document, FIRST_EPOCH, 1, 2, Admitted::new());
+        let whole = CatchUp { through: 2, parts: [update].into(), owner: Owner::Everybody };
+        let shared = Some((whole, Instant::now()));
+        let room = RoomHandle::new(room, LogSize::empty(), shared, writer, &quotas);
+        let limits = ConnectionLimits { per_subject: MEMBERS, joins: MEMBERS, held_bytes: (FIT - 1) * bytes };
+        let connections = Connections::new(limits);
+        let places = Places::new(PlaceLimits { total: MEMBERS, per_address: MEMBERS, per_loopback: MEMBERS });
+        let enter = || match places.arrive([192, 0, 2, 1].into()) {
+            Some(Standing::Inside(place)) => connections.enter(place).unwrap(),
+            standing => panic!("{standing:?}"),
+        };
+        for behind in [Behind::After(1), Behind::StateVector([(1, 1)].into_iter().collect())] {
+            let members: Vec<_> = (0..MEMBERS).map(|_| enter()).collect();
+            let reading = members.iter().map(|member| catch_up(&room, &readers, member, &behind));
+            let ends = join_all(reading).await;
+            let count = ends.iter().flatten().count();
+            assert!((FIT..FIT + READERS_MAX).contains(&count), "{count} for {behind:?}");
+            let waiting = ends.iter().position(|end| matches!(end, Err(CatchUpError::HeldBack))).unwrap();
+            members.iter().for_each(|member| member.holds(0));
+            assert!(catch_up(&room, &readers, &members[waiting], &behind).await.is_ok());
+        }
+    }
 }

@@ -58,3 +58,6 @@ const COPY_BELOW: usize = 64 << 10;
 fn unshared(update: Bytes) -> Bytes {
     if update.len() < COPY_BELOW { Bytes::copy_from_slice(&update) } else { update }
 }
+
+#[cfg(test)]
+mod tests;

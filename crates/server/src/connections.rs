@@ -2,7 +2,8 @@
 
 use crate::connection::End;
 use crate::limits::{
-    FULL_RETURN_MAX, FULL_RETURN_MIN, RETURN_AFTER_MAX, RETURN_AFTER_MIN, RETURNS_PER_MS, SHED_BYTES_MIN,
+    FULL_RETURN_MAX, FULL_RETURN_MIN, READERS_MAX, RETURN_AFTER_MAX, RETURN_AFTER_MIN, RETURNS_PER_MS,
+    SHED_BYTES_MIN,
 };
 use crate::metrics::{Limit, Metrics};
 use crate::places::Place;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tidewell_sync_core::code::Code;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 /// What connections may be, besides their [places](crate::places).
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +46,8 @@ struct Shared {
     held_bytes: AtomicUsize,
     /// Some wait until it is less.
     is_waited_for: AtomicBool,
+    /// For what is read or made for a connection and is not counted yet.
+    turns: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -109,6 +112,7 @@ impl Connections {
             all_gone: Notify::new(),
             held_bytes: AtomicUsize::new(0),
             is_waited_for: AtomicBool::new(false),
+            turns: Semaphore::new(READERS_MAX),
         };
         Connections { shared: Arc::new(shared) }
     }
@@ -223,6 +227,19 @@ impl Registered {
         } else {
             total.fetch_sub(before - bytes, Ordering::SeqCst);
         }
+    }
+
+    /// The relay keeps so many bytes more for it than it was last told.
+    pub(crate) fn holds_more(&self, bytes: usize) {
+        self.holds(self.wake.held_bytes() + bytes);
+    }
+
+    /// A turn among those for whom something is read or made. It is told [how much](Self::holds_more) before the turn ends:
+    /// whoever is next knows of it. `None` when the connection is [held back](Self::is_held_back).
+    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        let turn = self.connections.shared.turns.acquire().await.ok()?;
+        // Not before that: many would find the same room.
+        (!self.is_held_back()).then_some(turn)
     }
 
     /// True when it is not to make the relay keep more. It is nudged when that is over.

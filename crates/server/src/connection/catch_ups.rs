@@ -1,6 +1,7 @@
 //! What the members of one connection lack, on its way to them part by part.
 
-use crate::catch_up::{CatchUp, Owner, catch_up};
+use crate::catch_up::{CatchUp, CatchUpError, Owner, catch_up};
+use crate::connections::Registered;
 use crate::limits::OUTGOING_BYTES_MAX;
 use crate::room_handle::RoomHandle;
 use crate::store::Readers;
@@ -53,8 +54,10 @@ struct Ready {
 }
 
 impl CatchUps {
-    pub(super) fn is_empty(&self) -> bool {
-        self.behind.is_empty() && self.ready.is_empty()
+    /// There is something to send, or to read. What nobody may make the relay keep is not read; the connection is nudged
+    /// when it may.
+    pub(super) fn has_next(&self, registered: &Registered) -> bool {
+        !self.ready.is_empty() || (!self.behind.is_empty() && !registered.is_held_back())
     }
 
     /// What is kept for the client.
@@ -70,9 +73,10 @@ impl CatchUps {
     pub(super) async fn next(
         &mut self,
         readers: &Readers,
+        registered: &Registered,
         is_here: impl Fn(&LeftBehind) -> bool,
     ) -> Option<Result<Part, LeftBehind>> {
-        if let Err(left) = self.read_ahead(readers, &is_here).await {
+        if let Err(left) = self.read_ahead(readers, registered, &is_here).await {
             return Some(Err(left));
         }
         while let Some(mut ready) = self.ready.pop_front() {
@@ -94,9 +98,11 @@ impl CatchUps {
     async fn read_ahead(
         &mut self,
         readers: &Readers,
+        registered: &Registered,
         is_here: impl Fn(&LeftBehind) -> bool,
     ) -> Result<(), LeftBehind> {
         while self.bytes < OUTGOING_BYTES_MAX
+            && !registered.is_held_back()
             && let Some((left, behind)) = self.behind.pop_front()
         {
             if !is_here(&left) {
@@ -106,11 +112,15 @@ impl CatchUps {
                 Behind::After(sequence) => *sequence,
                 Behind::StateVector(_) => 0,
             };
-            match Box::pin(catch_up(&left.room, readers, behind)).await {
+            match Box::pin(catch_up(&left.room, readers, registered, &behind)).await {
                 Ok(catch_up) => {
                     let ready = Ready { left, known, catch_up, sent: 0 };
                     self.bytes += ready.bytes_left();
                     self.ready.push_back(ready);
+                }
+                Err(CatchUpError::HeldBack) => {
+                    self.behind.push_front((left, behind));
+                    break;
                 }
                 Err(error) => {
                     tracing::error!(document = %left.room.document(), %error, "a catch-up failed");

@@ -5,13 +5,13 @@
 
 use super::End;
 use crate::catch_up::Owner;
+use crate::connections::Registered;
 use crate::limits::{
     CLOSE_WITHIN, FRAMES_AT_ONCE_BYTES, FRAMES_AT_ONCE_MAX, HALF_MESSAGE_STEP_BYTES, PING_AFTER,
     SENT_FRAME_BYTES_MAX, SILENCE_MAX,
 };
 use crate::meter::Meter;
 use crate::metrics::Metrics;
-use crate::wake::Wake;
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use bytes::Bytes;
 use futures_util::{Sink, StreamExt};
@@ -64,6 +64,17 @@ enum Outgoing {
     Stock(YMessage, Owner),
 }
 
+impl Outgoing {
+    /// Bytes of its largest frame.
+    fn frame_bytes(&self) -> usize {
+        match self {
+            Outgoing::Frame(frame) => frame.len(),
+            Outgoing::Shared(message, _) => message.bytes().min(SENT_FRAME_BYTES_MAX),
+            Outgoing::Stock(message, _) => message.bytes(),
+        }
+    }
+}
+
 /// Bytes before the payload of a client's ping, pong or close: two, and the mask.
 const CONTROL_HEAD_BYTES: usize = 6;
 
@@ -90,6 +101,9 @@ pub(super) struct Socket {
     whole_at: usize,
     /// The connection knows that half a message has so many bytes.
     known_half_bytes: usize,
+    /// What the longest message of a stock client takes beyond other frames: it is one frame, for which tungstenite keeps a
+    /// buffer for as long as the connection lives.
+    long_frame_bytes: usize,
     metrics: Arc<Metrics>,
 }
 
@@ -111,6 +125,7 @@ impl Socket {
             meter,
             whole_at,
             known_half_bytes: 0,
+            long_frame_bytes: 0,
             metrics,
         }
     }
@@ -146,7 +161,7 @@ impl Socket {
         self.is_flushed = false;
     }
 
-    /// Bytes that wait to be written, without those that are shared with others.
+    /// Bytes that wait to be written, without those that are shared with others, and of the buffer for long frames.
     pub(super) fn waiting_bytes(&self) -> usize {
         let bytes = |outgoing: &Outgoing| match outgoing {
             Outgoing::Frame(frame) => frame.len(),
@@ -154,7 +169,7 @@ impl Socket {
             Outgoing::Stock(message, Owner::Member) => message.bytes(),
             Outgoing::Shared(_, Owner::Everybody) | Outgoing::Stock(_, Owner::Everybody) => 0,
         };
-        self.outgoing.iter().map(bytes).sum()
+        self.outgoing.iter().map(bytes).sum::<usize>() + self.long_frame_bytes
     }
 
     /// Bytes that have come of a message that is not whole, about: the buffers below begin with others, and a frame's head
@@ -169,11 +184,17 @@ impl Socket {
     }
 
     /// Writes what is to be written and waits for what comes next.
-    pub(super) async fn next(&mut self, wake: &Wake, intent: Intent) -> Event {
-        poll_fn(|context| self.poll_next(context, wake, intent)).await
+    pub(super) async fn next(&mut self, registered: &Registered, intent: Intent) -> Event {
+        poll_fn(|context| self.poll_next(context, registered, intent)).await
     }
 
-    fn poll_next(&mut self, context: &mut Context<'_>, wake: &Wake, intent: Intent) -> Poll<Event> {
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+        registered: &Registered,
+        intent: Intent,
+    ) -> Poll<Event> {
+        let wake = registered.wake();
         wake.register(context);
         if let Some((code, after_ms)) = wake.sent_away() {
             return Poll::Ready(Event::End(End::Away { code, after_ms }));
@@ -181,7 +202,7 @@ impl Socket {
         if wake.is_kicked() {
             return Poll::Ready(Event::End(Code::Kicked.into()));
         }
-        if !self.is_flushed && self.poll_write(context).is_err() {
+        if !self.is_flushed && self.poll_write(context, Some(registered)).is_err() {
             return Poll::Ready(Event::End(End::Gone));
         }
         if !intent.may_read {
@@ -220,7 +241,12 @@ impl Socket {
         is_over
     }
 
-    fn poll_write(&mut self, context: &mut Context<'_>) -> Result<(), axum::Error> {
+    /// Writes what is to be written, long frames when the connection may have them; without one whatever they take.
+    fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        registered: Option<&Registered>,
+    ) -> Result<(), axum::Error> {
         let mut socket = Pin::new(&mut self.socket);
         while !self.outgoing.is_empty() {
             if socket.as_mut().poll_ready(context)?.is_pending() {
@@ -231,6 +257,14 @@ impl Socket {
             if std::mem::take(&mut self.is_blocked) {
                 self.heard_at = Instant::now();
                 self.is_pinged = false;
+            }
+            if let (Some(first), Some(registered)) = (self.outgoing.front(), registered) {
+                let more = first.frame_bytes().saturating_sub(SENT_FRAME_BYTES_MAX + self.long_frame_bytes);
+                if more > 0 && registered.is_held_back() {
+                    return Ok(());
+                }
+                self.long_frame_bytes += more;
+                registered.holds_more(more);
             }
             let frame = match self.outgoing.pop_front() {
                 Some(Outgoing::Frame(frame)) => frame,
@@ -322,7 +356,7 @@ impl Socket {
                 let is_ready = matches!(socket.as_mut().poll_ready(context), Poll::Ready(Ok(())));
                 if is_ready && socket.start_send(Message::Ping(Bytes::new())).is_ok() {
                     self.is_flushed = false;
-                    if self.poll_write(context).is_err() {
+                    if self.poll_write(context, None).is_err() {
                         return Poll::Ready(Event::End(End::Gone));
                     }
                 }
@@ -337,10 +371,14 @@ impl Socket {
     /// Sends what is left and a close, and waits for the peer's own: without that it would never see the
     /// reason.
     pub(super) async fn close(&mut self, last: impl IntoIterator<Item = Bytes>, code: Code) {
+        // What had to wait for room is not made any more: whoever comes back is sent it.
+        let longest = SENT_FRAME_BYTES_MAX + self.long_frame_bytes;
+        let waits = self.outgoing.iter().position(|outgoing| outgoing.frame_bytes() > longest);
+        self.outgoing.truncate(waits.unwrap_or(usize::MAX));
         last.into_iter().for_each(|frame| self.send(frame));
         let close = CloseFrame { code: code.close_code(), reason: code.name().into() };
         let closing = async {
-            let written = poll_fn(|context| match self.poll_write(context) {
+            let written = poll_fn(|context| match self.poll_write(context, None) {
                 Ok(()) if !self.is_flushed => Poll::Pending,
                 result => Poll::Ready(result),
             });

@@ -112,7 +112,7 @@ impl Connection {
             }
             let look_at = [waits_until, self.pace.tells_at(is_heard)].into_iter().flatten().min();
             let intent = Intent { may_read, has_more: self.has_more(), goes_on, look_at };
-            let event = self.socket.next(&self.wake, intent).await;
+            let event = self.socket.next(&self.registered, intent).await;
             if let Err(end) = self.look_at_pass() {
                 return end;
             }
@@ -158,10 +158,9 @@ impl Connection {
         Ok(())
     }
 
-    /// There is more to write. What nobody may make the relay keep is not read for a member either; it is nudged when it
-    /// may.
+    /// There is more to write.
     fn has_more(&self) -> bool {
-        !self.out.is_empty() || (!self.catch_ups.is_empty() && !self.registered.is_held_back())
+        !self.out.is_empty() || self.catch_ups.has_next(&self.registered)
     }
 
     /// Of what has come nothing is taken while it goes too fast, or while the peer leaves our replies unread.
@@ -429,9 +428,9 @@ impl Connection {
         }
         self.wake.put_back(marked);
         let mut bytes = self.out.len();
-        while bytes < OUTGOING_BYTES_MAX && !self.registered.is_held_back() {
+        while bytes < OUTGOING_BYTES_MAX {
             let is_here = |left: &LeftBehind| is_here(&self.channels, left);
-            match self.catch_ups.next(&self.relay.readers, is_here).await {
+            match self.catch_ups.next(&self.relay.readers, &self.registered, is_here).await {
                 Some(Ok(part)) => {
                     bytes += part.bytes();
                     self.send_part(part);

@@ -5,7 +5,7 @@ use super::pace::Pace;
 use super::socket::{Event, Frame, Intent, Socket};
 use super::{End, unshared};
 use crate::authority::Pass;
-use crate::catch_up::{Owner, catch_up};
+use crate::catch_up::{CatchUpError, Owner, catch_up};
 use crate::connections::Registered;
 use crate::limits::{HALF_MESSAGE_STEP_BYTES, MESSAGES_AT_ONCE_MAX, QUESTION_UPDATES};
 use crate::meter::Meter;
@@ -47,6 +47,8 @@ struct Connection {
     presence: Bucket,
     /// Others have not been told the newest presence.
     has_untold_presence: bool,
+    /// What the client has, until it may be brought up to date.
+    behind: Option<Behind>,
     /// The client's question is answered as soon as it has been sent everything up to here: then it counts itself as
     /// synced.
     answers_at: Option<u64>,
@@ -100,6 +102,7 @@ pub(crate) async fn serve(
         inbox: Inbox::default(),
         presence: Bucket::default(),
         has_untold_presence: false,
+        behind: None,
         answers_at: None,
         registered,
     });
@@ -120,7 +123,8 @@ impl Connection {
             self.registered.holds(held_bytes);
             let waits_until = self.pace.waits_until(&self.relay.metrics);
             let may_read = waits_until.is_none() && self.may_read();
-            let is_heard = may_read && self.socket.half_bytes() < HALF_MESSAGE_STEP_BYTES;
+            let is_short = self.socket.half_bytes() < HALF_MESSAGE_STEP_BYTES;
+            let is_heard = may_read && is_short && self.behind.is_none();
             let goes_on = !self.inbox.is_empty() && !self.pace.has_to_wait();
             if goes_on {
                 // Others on this thread first.
@@ -128,8 +132,8 @@ impl Connection {
             }
             let looks = [waits_until, self.tell_presence(), self.pace.tells_at(is_heard)];
             let look_at = looks.into_iter().flatten().min();
-            let intent = Intent { may_read, has_more: false, goes_on, look_at };
-            let event = self.socket.next(&self.wake, intent).await;
+            let intent = Intent { may_read, has_more: self.may_catch_up(), goes_on, look_at };
+            let event = self.socket.next(&self.registered, intent).await;
             if let Err(end) = self.look_at_pass() {
                 return end;
             }
@@ -146,7 +150,6 @@ impl Connection {
                 self.send(YMessage::Awareness(Bytes::from_static(NOBODY)));
             }
             if self.socket.is_flushed()
-                && !self.wake.take().is_empty()
                 && let Err(end) = self.collect().await
             {
                 return end;
@@ -175,6 +178,12 @@ impl Connection {
         // Half a message costs the more the longer it gets.
         let is_held_back = self.socket.half_bytes() > 0 && self.registered.is_held_back();
         self.inbox.is_empty() && !is_store_full && !is_held_back
+    }
+
+    /// The client is to be brought up to date now. What nobody may make the relay keep waits; the connection is nudged when
+    /// it may.
+    fn may_catch_up(&self) -> bool {
+        self.behind.is_some() && !self.registered.is_held_back()
     }
 
     /// Has others told what was held back, or answers when they may be.
@@ -264,6 +273,24 @@ impl Connection {
     }
 
     async fn collect(&mut self) -> Result<(), End> {
+        // The mark is taken whatever has to wait: as long as it is there the socket has something to do.
+        let is_marked = !self.wake.take().is_empty();
+        if is_marked {
+            self.collect_updates();
+        }
+        if self.may_catch_up()
+            && let Some(behind) = self.behind.take()
+        {
+            self.bring_up_to_date(behind).await?;
+        }
+        if is_marked {
+            let news = self.room.collect_awareness(self.member);
+            news.into_iter().for_each(|update| self.send(YMessage::Awareness(update.into())));
+        }
+        Ok(())
+    }
+
+    fn collect_updates(&mut self) {
         let Outgoing { ready, behind, ack: _, need } = self.room.collect(self.member);
         // First, as stock relays do: the answer and what it asks for cross on the way.
         // Whoever may not write is not asked: the answer would be refused.
@@ -274,23 +301,26 @@ impl Connection {
             ready.updates.into_iter().for_each(|update| self.send(YMessage::Update(update)));
             self.was_sent(ready.through);
         }
-        if let Some(behind) = behind {
-            self.bring_up_to_date(behind).await?;
-        }
-        for update in self.room.collect_awareness(self.member) {
-            self.send(YMessage::Awareness(update.into()));
-        }
-        Ok(())
+        // Whoever asks again is answered once.
+        self.behind = behind.or(self.behind.take());
     }
 
     /// Sends the parts as updates; the last one as the answer, if it was asked for and nothing was committed since the
     /// parts were made.
     async fn bring_up_to_date(&mut self, behind: Behind) -> Result<(), End> {
         let is_answer = matches!(behind, Behind::StateVector(_));
-        let ready = Box::pin(catch_up(&self.room, &self.relay.readers, behind)).await.map_err(|error| {
-            tracing::error!(document = %self.room.document(), %error, "a catch-up failed");
-            End::from(Code::LoadFailed)
-        })?;
+        let reading = catch_up(&self.room, &self.relay.readers, &self.registered, &behind);
+        let ready = match Box::pin(reading).await {
+            Ok(ready) => ready,
+            Err(CatchUpError::HeldBack) => {
+                self.behind = Some(behind);
+                return Ok(());
+            }
+            Err(error) => {
+                tracing::error!(document = %self.room.document(), %error, "a catch-up failed");
+                return Err(Code::LoadFailed.into());
+            }
+        };
         let through = self.room.caught_up(self.member, ready.through);
         let (mut parts, owner) = (ready.parts.iter().cloned(), ready.owner);
         if is_answer {

@@ -12,6 +12,8 @@ use tidewell_sync_core::code::Code;
 use tidewell_sync_core::document_name::DocumentName;
 use tidewell_sync_core::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX};
 use tidewell_sync_core::protocol::{ClientMessage, RelayMessage, split};
+use tidewell_sync_core::state_vector::StateVector;
+use tidewell_sync_core::y_protocol::YMessage;
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
@@ -92,13 +94,7 @@ async fn lm7_those_who_leave_unread_what_was_read_for_them_alone_are_sent_away()
         reader.send(ClientMessage::Open { channel: 1, document, position }).await;
     }
     // 670 MB were to be kept.
-    let is_over = || relay.figure("tidewell_limits_hit_total{limit=\"memory\"}") >= 1.0;
-    let waiting = async {
-        while !is_over() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, waiting).await.expect("somebody is sent away");
+    are_sent_away(&relay, 1).await;
     writer.push(1, 3, author.types("still here")).await;
     writer.acknowledged(3).await;
     // Several rows are on their way from the store between two looks.
@@ -120,6 +116,117 @@ fn push_of(number: u64, update: Bytes) -> Vec<Bytes> {
     let mut message = Vec::new();
     ClientMessage::Push { channel: 1, number, update }.write(&mut message);
     split(message.into(), FRAME_BYTES_MAX)
+}
+
+/// Has a stock client ask for what lies beyond `vector`.
+async fn asks(socket: &mut Raw, vector: StateVector) {
+    socket.send(Message::Binary(YMessage::SyncStep1(vector).to_frame())).await.unwrap();
+}
+
+/// Waits until so many connections were sent away because memory is short.
+async fn are_sent_away(relay: &Relay, count: usize) {
+    let waiting = async {
+        while relay.figure("tidewell_limits_hit_total{limit=\"memory\"}") < count as f64 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("somebody is sent away");
+}
+
+/// Reads until the answer to its question, and answers the document.
+async fn answered(socket: &mut Raw) -> Author {
+    let doc = Author::new(9);
+    let answer = async {
+        while let Some(message) = socket.next().await {
+            let Message::Binary(frame) = message.unwrap() else { continue };
+            match YMessage::read_all(&frame).unwrap().remove(0) {
+                YMessage::Update(update) => doc.applies(&update),
+                YMessage::SyncStep2(update) => return doc.applies(&update),
+                _ => {}
+            }
+        }
+        panic!("the socket ended without an answer")
+    };
+    tokio::time::timeout(PATIENCE, answer).await.expect("an answer");
+    doc
+}
+
+/// A value of which a relay with this memory has room for some.
+const VALUE: usize = 14 << 20;
+const MAX: usize = 512 << 20;
+
+/// Stock readers who leave unread what is made for each of them have been sent away until there is room. Others wait for
+/// that, but come in turn.
+async fn others_are_served(relay: &Relay, mut writer: Client, mut honest: Stock) {
+    are_sent_away(relay, 16).await;
+    honest.synced = false;
+    honest.send(YMessage::SyncStep1([(2, 3)].into_iter().collect())).await;
+    honest.until(|stock| stock.synced).await;
+    writer.open(2, "a/other").await;
+    writer.push(2, 1, Author::new(3).types("still here")).await;
+    writer.acknowledged(1).await;
+    honest.until(|stock| stock.doc.text().contains("still here")).await;
+    assert!(peak_bytes(relay) < 5 * MAX / 4, "{} bytes", peak_bytes(relay));
+}
+
+async fn honest(relay: &Relay) -> Stock {
+    let mut honest = Stock::connect(relay, "/yjs/a/other", 2).await;
+    honest.until(|stock| stock.synced).await;
+    honest.types("honest").await;
+    honest
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lm7_stock_readers_are_read_for_when_there_is_room_and_others_are_served() {
+    const READERS: usize = 128;
+    let (_folder, data) = data();
+    let relay = Relay::start_with(&data, &["--memory-max", "512M"]);
+    let honest = honest(&relay).await;
+    let (mut writer, author) = (Client::connect(&relay).await, Author::new(1));
+    author.types("known and not");
+    author.embeds(&"x".repeat(VALUE));
+    writer.open(1, "a/doc").await;
+    for frame in push_of(1, author.state()) {
+        writer.socket.send(Message::Binary(frame)).await.unwrap();
+    }
+    writer.acknowledged(1).await;
+    // All are let in before memory is short.
+    let mut late = socket(&relay, "/yjs/a/doc", None, None).await;
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        readers.push(socket(&relay, "/yjs/a/doc", None, None).await);
+    }
+    // What lies beyond this is cut out of the update, for each by itself: 1.8 GB were to be kept.
+    for reader in &mut readers {
+        asks(reader, [(1, 5)].into_iter().collect()).await;
+    }
+    others_are_served(&relay, writer, honest).await;
+    drop(readers);
+    asks(&mut late, StateVector::default()).await;
+    assert_eq!(answered(&mut late).await.text(), author.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lm7_a_large_value_reaches_stock_readers_when_there_is_room_and_others_are_served() {
+    const READERS: usize = 96;
+    let (_folder, data) = data();
+    let relay = Relay::start_with(&data, &["--memory-max", "512M"]);
+    let honest = honest(&relay).await;
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        let mut reader = socket(&relay, "/yjs/a/doc", None, None).await;
+        asks(&mut reader, StateVector::default()).await;
+        assert_eq!(answered(&mut reader).await.text(), "");
+        readers.push(reader);
+    }
+    // They share it, but for the frames: 1.3 GB.
+    let (mut writer, author) = (Client::connect(&relay).await, Author::new(1));
+    writer.open(1, "a/doc").await;
+    for frame in push_of(1, author.embeds(&"x".repeat(VALUE))) {
+        writer.socket.send(Message::Binary(frame)).await.unwrap();
+    }
+    writer.acknowledged(1).await;
+    others_are_served(&relay, writer, honest).await;
 }
 
 /// A frame of a message that does not end with it.
