@@ -89,7 +89,41 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::RATE_BURST;
+    use crate::quotas::Quotas;
+    use std::time::Duration;
+    use tidewell_sync_core::document_name::DocumentName;
     use tokio::time::advance;
+
+    #[tokio::test(start_paused = true)]
+    async fn lm2_what_waits_for_a_tenant_is_looked_at_again_when_it_may_go_and_not_before() {
+        let quotas = Quotas::new(u64::MAX, None, Some(1_000), |_| Ok::<(), ()>(())).unwrap();
+        let quota = quotas.of(&DocumentName::parse("a/doc").unwrap(), 0);
+        let (tenant, metrics) = (quota.paced_tenant().unwrap(), Metrics::new().unwrap());
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        let burst = usize::try_from(RATE_BURST.as_millis()).unwrap();
+        quota.takes(burst + 3_000);
+        pace.waits_for(Some(&tenant));
+        // Every commit of the room wakes the connection meanwhile, and so does what others say.
+        while tenant.has_to_wait() {
+            assert!(pace.has_to_wait());
+            let until = pace.waits_until(&metrics).unwrap();
+            assert_eq!(Some(until), tenant.free_at(Instant::now()));
+            advance(Duration::from_millis(500).min(until - Instant::now())).await;
+        }
+        assert!(start.elapsed() >= Duration::from_secs(3));
+        assert_eq!((pace.has_to_wait(), pace.waits_until(&metrics)), (false, None));
+        // Another one was first, by little: those who wait do not all look again at once.
+        quota.takes(1);
+        pace.waits_for(Some(&tenant));
+        advance(TENANT_LOOK_EVERY / 2).await;
+        assert!(!tenant.has_to_wait() && pace.has_to_wait());
+        advance(TENANT_LOOK_EVERY / 2).await;
+        assert!(!pace.has_to_wait());
+        pace.waits_for(Some(&tenant));
+        pace.waits_for(None);
+        assert!(!pace.has_to_wait(), "it was taken");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn cn4_a_client_that_is_heard_for_moments_is_told_as_often() {

@@ -1,7 +1,7 @@
 //! What connections make a relay keep, seen from inside of it.
 
 use crate::connections::Registered;
-use crate::limits::{KEEPALIVE_EVERY, SILENCE_MAX};
+use crate::limits::{CHANNEL_BYTES, KEEPALIVE_EVERY, SHED_BYTES_MIN, SILENCE_MAX};
 use crate::options::{Command, CommandLine};
 use crate::places::Standing;
 use crate::relay::Relay;
@@ -71,6 +71,24 @@ async fn settles(client: &mut Client, messages: impl IntoIterator<Item = ClientM
         let pong = RelayMessage::Pong { nonce };
         while !RelayMessage::read_all(&hears(client).await).unwrap().contains(&pong) {}
     }
+}
+
+#[tokio::test]
+async fn lm7_documents_that_a_connection_has_open_count_for_what_it_makes_the_relay_keep() {
+    let count = u32::try_from(SHED_BYTES_MIN / CHANNEL_BYTES).unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let (relay, address) = relay(&data).await;
+    let mut client = connect(address, "/v1/sync", Some(SUBPROTOCOL)).await;
+    let open = |channel| {
+        let document = DocumentName::parse(&format!("a/{channel}")).unwrap();
+        ClientMessage::Open { channel, document, position: Position::StateVector(StateVector::default()) }
+    };
+    settles(&mut client, std::iter::once(hello()).chain((1..count).map(open))).await;
+    assert_eq!(relay.connections.shed(1), 0, "one less than is looked for");
+    settles(&mut client, [open(count), ClientMessage::Close { channel: 1 }]).await;
+    assert_eq!(relay.connections.shed(1), 0, "what is closed counts no more");
+    settles(&mut client, [open(1)]).await;
+    assert_eq!(relay.connections.shed(1), 1);
 }
 
 /// A stock client.
