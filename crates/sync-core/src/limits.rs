@@ -73,8 +73,8 @@ pub const AWARENESS_UPDATE_ENTRIES_MAX: usize = 4096;
 /// One awareness message, and all states of one connection, in bytes. Cursors and names take a few hundred.
 pub const AWARENESS_BYTES_MAX: usize = 64 << 10;
 
-/// Updates a replica holds back because something before them is missing, in bytes. Above it they are
-/// dropped (they stay at the relay or on disk) and the replica asks for everything that it lacks.
+/// Updates of other tabs that a replica holds back because something before them is missing, in bytes. Above it the
+/// oldest are dropped: they are on the disk, and come from the relay once their tab has pushed them.
 pub const HELD_BYTES_MAX: usize = 32 << 20;
 
 /// Bytes of one `Push`: outbox rows are merged up to this size. Below the frame limit, so that a

@@ -137,6 +137,13 @@ struct Held {
     is_received: bool,
 }
 
+impl Held {
+    /// Bytes for which it counts. What is stored was in memory when it was loaded, and nobody else offers it.
+    fn bytes(&self) -> usize {
+        if self.is_received { 0 } else { self.update.len() }
+    }
+}
+
 /// One open copy of a document.
 pub struct Replica {
     name: DocumentName,
@@ -399,8 +406,7 @@ impl Replica {
             Ok(updates) => {
                 for at in building.into_iter().rev() {
                     let place = places.get(at as usize).copied();
-                    let made = place.map(|place| self.held.remove(place));
-                    self.held_bytes -= made.map_or(0, |held| held.update.len());
+                    place.into_iter().for_each(|place| drop(self.held.remove(place)));
                 }
                 Ok(updates)
             }
@@ -541,13 +547,14 @@ impl Replica {
     }
 
     fn hold(&mut self, held: Held) {
-        self.held_bytes += held.update.len();
+        self.held_bytes += held.bytes();
         self.held.push(held);
-        while self.held_bytes > HELD_BYTES_MAX && !self.held.is_empty() {
-            let dropped = self.held.remove(0);
-            self.held_bytes -= dropped.update.len();
-            // It is still at the relay or on disk; the next opening asks by state vector.
-            self.cursor = None;
+        while self.held_bytes > HELD_BYTES_MAX
+            && let Some(oldest) = self.held.iter().position(|held| !held.is_received)
+        {
+            // Another tab pushes it, and the relay passes it on; or it is in the outbox, and is loaded again.
+            let dropped = self.held.remove(oldest);
+            self.held_bytes -= dropped.bytes();
         }
     }
 
@@ -559,9 +566,10 @@ impl Replica {
             let admitted = &self.admitted;
             let ready = self.held.iter().position(|held| held.missing.iter().any(|id| admitted.knows(*id)));
             let Some(index) = ready else { break };
-            let Held { update, is_received, .. } = self.held.swap_remove(index);
+            let held = self.held.swap_remove(index);
+            self.held_bytes -= held.bytes();
+            let Held { update, is_received, .. } = held;
             (has_taken, is_owed) = (true, is_owed || is_received);
-            self.held_bytes -= update.len();
             if let Ok(missing) = self.take(&update)
                 && !missing.is_empty()
             {

@@ -274,6 +274,16 @@ fn rp9_rows_in_any_order_load_and_a_gap_voids_the_cursor() {
 }
 
 #[test]
+fn rp9_rows_in_any_order_load_however_large_they_are() {
+    let [first, second] = two_updates_of(1, &"x".repeat(HELD_BYTES_MAX));
+    let mut replica = replica(2);
+    let cursor = Some(Cursor { epoch: 1, lineage: LINEAGE, sequence: 2 });
+    let report = replica.load(Stored { cursor, received: vec![second, first], outbox: Vec::new() });
+    assert_eq!(report, LoadReport::default());
+    assert_eq!((text(&replica).len(), replica.cursor()), (1 + HELD_BYTES_MAX, cursor));
+}
+
+#[test]
 fn rp10_counts_are_right_after_a_reload_and_unreadable_rows_are_set_aside() {
     let mut first = live(1);
     for letter in ["a", "b", "c"] {
@@ -386,11 +396,15 @@ fn rp14_an_answer_of_any_size_goes_out_in_parts_and_is_taken_with_the_last() {
 
 /// Two updates of another device, of which the second builds on the first.
 fn two_updates() -> [Bytes; 2] {
-    let mut other = live(1);
+    two_updates_of(1, "b")
+}
+
+fn two_updates_of(client_id: u64, second: &str) -> [Bytes; 2] {
+    let mut other = live(client_id);
     types(&mut other, "a");
     let first = other.encode();
     let known = other.admitted().state_vector();
-    types(&mut other, "b");
+    types(&mut other, second);
     [first, crate::update::diff(&other.encode(), &known).unwrap().unwrap()]
 }
 
@@ -420,6 +434,24 @@ fn rp16_what_was_received_and_could_not_be_read_is_offered_once_it_can_be() {
     replica.needed(&StateVector::default());
     replica.acknowledged(1, 5);
     assert_eq!(replica.cursor().map(|cursor| cursor.sequence), Some(4), "the answer had it");
+}
+
+#[test]
+fn rp16_what_other_tabs_tell_too_early_takes_no_room_from_what_is_stored() {
+    let half = "x".repeat(HELD_BYTES_MAX / 2 - 64);
+    let [first, stored] = two_updates_of(1, &half);
+    let mut replica = replica(2);
+    replica.load(Stored { received: vec![stored], ..Stored::default() });
+    go_live(&mut replica);
+    for client in 3..6 {
+        let [_, too_early] = two_updates_of(client, &half);
+        replica.sibling_edit(&too_early).unwrap();
+    }
+    assert_eq!(replica.held.len(), 3, "the oldest of other tabs is gone");
+    replica.drain();
+    replica.received(1, vec![first]).unwrap();
+    assert_eq!(text(&replica).len(), 1 + half.len());
+    assert_opened_by_state_vector(&mut replica);
 }
 
 #[test]
