@@ -134,6 +134,21 @@ fn rp15_a_refused_push_of_an_opening_before_does_not_refuse_the_last_one() {
 }
 
 #[test]
+fn rp15_the_refusal_of_an_opening_before_is_not_taken_for_the_answer_to_the_last() {
+    let name = DocumentName::parse("a/0").unwrap();
+    let mut client = Client::new();
+    client.connected(String::new(), 0);
+    client.frame(welcome(0), 0);
+    let id = client.add(Replica::new(name.clone(), 0, 1));
+    client.replace(id, Replica::new(name, 0, 2));
+    client.frame(on_channel_0(&RelayMessage::Refused { channel: 0, number: 0, code: Code::LoadFailed }), 0);
+    assert_eq!(client.replica(id).unwrap().link(), Link::Opening);
+    let (channel, access, epoch, sequence, resume) = (0, Access::Write, 1, 0, Resume::Continues);
+    client.frame(on_channel_0(&RelayMessage::Opened { channel, access, epoch, sequence, resume }), 0);
+    assert_eq!(client.replica(id).unwrap().link(), Link::Live);
+}
+
+#[test]
 fn rp15_a_document_that_is_refused_while_it_opens_knows_the_epoch_of_what_comes() {
     let mut client = Client::new();
     client.connected(String::new(), 0);

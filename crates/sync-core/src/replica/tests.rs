@@ -1,5 +1,5 @@
 use super::*;
-use crate::limits::{PUSH_BYTES_MAX, PUSHED_BYTES_MAX, UPDATE_BYTES_MAX};
+use crate::limits::{PIECE_BYTES_MAX, PUSH_BYTES_MAX, PUSHED_BYTES_MAX, UPDATE_BYTES_MAX};
 use crate::protocol::{Access, Position, Resume};
 use crate::state_vector::StateVector;
 use yrs::{GetString, Text, WriteTxn};
@@ -114,6 +114,38 @@ fn rp2_rows_leave_the_outbox_only_when_acknowledged_and_are_pushed_again_after_a
 }
 
 #[test]
+fn rp2_what_was_pushed_before_an_opening_is_pushed_again_behind_it_with_numbers_from_1() {
+    let opened_anew: [fn(&mut Replica); 3] = [
+        |replica| {
+            replica.push_refused(0, Code::Forbidden);
+            replica.token_changed(None);
+        },
+        |replica| {
+            replica.token_changed(None);
+            replica.push_refused(0, Code::Forbidden);
+        },
+        |replica| {
+            let [_, gap] = two_updates();
+            replica.received(2, vec![gap]).unwrap();
+        },
+    ];
+    for open_anew in opened_anew {
+        let mut replica = live(2);
+        replica.received(1, Vec::new()).unwrap();
+        types(&mut replica, "mine");
+        sent(&mut replica);
+        open_anew(&mut replica);
+        assert!(matches!(
+            sent(&mut replica).as_slice(),
+            [ClientMessage::Close { .. }, ClientMessage::Open { .. }]
+        ));
+        // By its cursor the relay would not ask for it.
+        replica.opened(Access::Write, 1, 1, Resume::Continues);
+        assert!(matches!(sent(&mut replica).as_slice(), [ClientMessage::Push { number: 1, .. }]));
+    }
+}
+
+#[test]
 fn rp3_only_updates_move_the_cursor() {
     let mut replica = live(1);
     types(&mut replica, "a");
@@ -195,6 +227,23 @@ fn rp5_a_row_that_is_held_back_is_acknowledged_only_after_it_was_pushed_whole() 
 }
 
 #[test]
+fn rp5_a_row_that_waits_for_something_else_stays_held_back() {
+    let mut replica = live(2);
+    replica.drain();
+    let [first, second] = two_updates_of(1, "b");
+    let [_, other] = two_updates_of(4, "b");
+    let adopted = |update| AdoptedRow { update, edits: 1, made_ms: 1_000 };
+    replica.adopt(vec![adopted(second), adopted(other)]);
+    replica.opened(Access::Write, 1, 0, Resume::Continues);
+    sent(&mut replica);
+    replica.sibling_edit(&first).unwrap();
+    assert!(matches!(sent(&mut replica).as_slice(), [ClientMessage::Push { number: 1, .. }]));
+    replica.needed(&StateVector::default());
+    replica.acknowledged(2, 1);
+    assert_eq!(replica.unsent().edits, 1, "neither the push nor the answer held it");
+}
+
+#[test]
 fn rp6_no_cursor_is_kept_until_what_was_offered_is_durable() {
     let mut replica = live(1);
     types(&mut replica, "a");
@@ -271,6 +320,16 @@ fn rp9_rows_in_any_order_load_and_a_gap_voids_the_cursor() {
     let mut holey = replica(3);
     assert!(holey.load(Stored { cursor, received, outbox: Vec::new() }).has_gap);
     assert_eq!(holey.cursor(), None);
+}
+
+#[test]
+fn rp9_a_received_row_that_cannot_be_read_voids_the_cursor() {
+    let [first, _] = two_updates();
+    let mut replica = replica(2);
+    let cursor = Some(Cursor { epoch: 1, lineage: LINEAGE, sequence: 2 });
+    let received = vec![first, Bytes::from_static(&[9])];
+    replica.load(Stored { cursor, received, outbox: Vec::new() });
+    assert_eq!((text(&replica).as_str(), replica.cursor()), ("a", None));
 }
 
 #[test]
@@ -394,6 +453,29 @@ fn rp14_an_answer_of_any_size_goes_out_in_parts_and_is_taken_with_the_last() {
     assert_eq!(replica.unsent(), Unsent::default());
 }
 
+#[test]
+fn rp14_a_part_of_an_answer_is_not_taken_for_the_answer() {
+    let mut replica = live(3);
+    for client in [1, 2] {
+        let mut other = live(client);
+        types(&mut other, &"x".repeat(PIECE_BYTES_MAX));
+        replica.received(client, vec![other.encode()]).unwrap();
+    }
+    replica.disconnected();
+    replica.connected(None);
+    replica.opened(Access::Write, 1, 0, Resume::NeedsStateVector);
+    replica.opened(Access::Write, 1, 0, Resume::Continues);
+    replica.received(1, Vec::new()).unwrap();
+    replica.drain();
+    replica.needed(&StateVector::default());
+    let messages = sent(&mut replica);
+    let Some(ClientMessage::Have { number, .. }) = messages.last() else { panic!("{messages:?}") };
+    replica.acknowledged(number - 1, 2);
+    assert_eq!(replica.cursor(), None, "with one the next connection would not offer the rest");
+    replica.acknowledged(*number, 3);
+    assert_eq!(replica.cursor().map(|cursor| cursor.sequence), Some(1));
+}
+
 /// Two updates of another device, of which the second builds on the first.
 fn two_updates() -> [Bytes; 2] {
     two_updates_of(1, "b")
@@ -434,6 +516,39 @@ fn rp16_what_was_received_and_could_not_be_read_is_offered_once_it_can_be() {
     replica.needed(&StateVector::default());
     replica.acknowledged(1, 5);
     assert_eq!(replica.cursor().map(|cursor| cursor.sequence), Some(4), "the answer had it");
+}
+
+#[test]
+fn rp16_no_answer_settles_an_offer_while_something_stored_cannot_be_read() {
+    let [first, second] = two_updates();
+    let [elsewhere, _] = two_updates_of(3, "b");
+    let mut replica = replica(2);
+    replica.load(Stored { received: vec![elsewhere, second], ..Stored::default() });
+    go_live(&mut replica);
+    replica.received(3, Vec::new()).unwrap();
+    replica.needed(&StateVector::default());
+    replica.drain();
+    replica.acknowledged(1, 4);
+    assert_eq!((replica.cursor(), persisted(&mut replica)), (None, Vec::new()), "the answer did not have it");
+    replica.received(5, vec![first]).unwrap();
+    assert_opened_by_state_vector(&mut replica);
+}
+
+#[test]
+fn rp16_what_waits_for_two_things_is_offered_when_each_has_come() {
+    let [first, second] = two_updates_of(1, "b");
+    let [third, fourth] = two_updates_of(3, "b");
+    let row = crate::update::merge([&second, &fourth]).unwrap();
+    let mut replica = replica(2);
+    replica.load(Stored { received: vec![row], ..Stored::default() });
+    go_live(&mut replica);
+    for (sequence, update) in [(1, first), (2, third)] {
+        replica.drain();
+        replica.received(sequence, vec![update]).unwrap();
+        assert_opened_by_state_vector(&mut replica);
+        replica.opened(Access::Write, 1, sequence, Resume::Continues);
+    }
+    assert_eq!(text(&replica).len(), 4);
 }
 
 #[test]

@@ -172,6 +172,38 @@ fn rm5_a_push_with_a_gap_is_asked_about_once_and_acknowledged_with_the_answer() 
 }
 
 #[test]
+fn rm5_a_whole_push_behind_one_with_a_gap_waits_for_the_answer_too() {
+    let (mut room, author, other) = (room(), Author::new(1), Author::new(2));
+    let writer = newcomer(&mut room);
+    author.types("lost");
+    push(&mut room, writer, 1, &author.types("b"));
+    push(&mut room, writer, 2, &other.types("whole"));
+    commit(&mut room);
+    assert!(room.collect(writer).ack.is_none(), "it would stand for the push before it too");
+    room.push(writer, PushKind::Answer, Some(3), &author.state()).unwrap();
+    commit(&mut room);
+    assert_eq!(room.collect(writer).ack.map(Acknowledgement::number), Some(3));
+}
+
+#[test]
+fn rm6_an_answer_with_a_hole_is_not_acknowledged_before_the_next_one() {
+    let (mut room, other, device) = (room(), Author::new(1), Author::new(2));
+    let lost = other.types("x");
+    device.applies(&lost);
+    let on_top = device.types("y");
+    let (member, filler) = (newcomer(&mut room), newcomer(&mut room));
+    room.push(member, PushKind::Answer, Some(1), &on_top).unwrap();
+    assert!(room.collect(member).ack.is_none());
+    push(&mut room, filler, 1, &lost);
+    commit(&mut room);
+    let out = room.collect(member);
+    assert!(out.ack.is_none() && out.need.is_some());
+    room.push(member, PushKind::Answer, Some(2), &device.state()).unwrap();
+    commit(&mut room);
+    assert_eq!(room.collect(member).ack.map(Acknowledgement::number), Some(2));
+}
+
+#[test]
 fn rm6_a_member_whose_answer_had_a_hole_is_asked_again_when_the_hole_is_filled() {
     let (mut room, other, stock) = (room(), Author::new(1), Author::new(2));
     let lost = other.types("x");
@@ -268,6 +300,19 @@ fn rm9_an_idle_room_keeps_no_recent_commits() {
     room.leave(writer);
     assert!(!room.is_idle());
     room.leave(reader);
+    assert!(room.is_idle());
+}
+
+#[test]
+fn a_room_is_not_forgotten_before_the_store_has_everything() {
+    let (mut room, author) = (room(), Author::new(1));
+    let writer = newcomer(&mut room);
+    push(&mut room, writer, 1, &author.types("a"));
+    room.leave(writer);
+    assert!(!room.is_idle(), "something waits");
+    let batch = room.take_batch().unwrap();
+    assert!(!room.is_idle(), "it is in the store's hands");
+    room.committed(batch.committed());
     assert!(room.is_idle());
 }
 

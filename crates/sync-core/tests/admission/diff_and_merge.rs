@@ -1,6 +1,6 @@
 //! Merging the updates of a log, and cutting what another knows: UP1 to UP4.
 
-use crate::crafted::{after, in_root, update, update_and_deletes};
+use crate::crafted::{after, in_root, skip, update, update_and_deletes};
 use crate::dice::Dice;
 use crate::history::{History, Shape, apply, new_doc, state};
 use crate::oracle::{Guarded, assert_same, state_vector};
@@ -60,6 +60,21 @@ fn up1_updates_with_a_gap_between_them_are_not_merged() {
     let third = update(&[(1, 2, vec![after(1, 1).text("c")])]);
     assert_eq!(merge([&first, &third]), Err(MergeError::Gap));
     assert_eq!(merge([&first, &first]), Err(MergeError::Gap));
+    let with_a_hole = update(&[(1, 1, vec![skip(1), after(1, 1).text("c")])]);
+    assert_eq!(merge([&first, &with_a_hole]), Err(MergeError::Gap));
+}
+
+#[test]
+fn up1_text_typed_before_a_neighbour_that_has_come_since_stays_before_it() {
+    let log = [
+        update(&[(5, 0, vec![in_root("t").text("a")])]),
+        update(&[(2, 0, vec![after(5, 0).text("others")])]),
+        update(&[(5, 1, vec![after(5, 0).before(2, 0).text("b")])]),
+    ];
+    let (merged_doc, doc) = (new_doc(8, false), new_doc(8, false));
+    apply(&merged_doc, &merge(&log).unwrap());
+    log.iter().for_each(|update| apply(&doc, update));
+    assert_same(&merged_doc, &doc);
 }
 
 #[test]
