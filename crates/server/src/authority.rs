@@ -10,7 +10,7 @@ use crate::writer::now_ms;
 use parking_lot::{Mutex, RwLock};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tidewell_sync_core::document_name::DocumentName;
 use tidewell_sync_core::protocol::Access;
@@ -32,12 +32,25 @@ pub(crate) struct Tokens {
     expected: Expected,
     keys: RwLock<Arc<Keys>>,
     revocations: RwLock<Revocations>,
+    /// So many of them are not stored, or could not be.
+    unstored: AtomicUsize,
     /// What was read last, or why it could not be: a fault is told once.
     seen: Mutex<Result<Vec<u8>, String>>,
     /// Counts the changes after which tokens that were accepted are to be looked at again.
     generation: AtomicU64,
     clock: Mutex<Clock>,
     metrics: Arc<Metrics>,
+}
+
+/// What becomes of a revocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Revoking {
+    /// It is in force, and to be stored.
+    New,
+    /// It was in force, and is stored.
+    Known,
+    /// There is no place for it.
+    NoPlace,
 }
 
 /// Notices when the wall clock jumps, by which tokens expire; timers go by another one.
@@ -98,6 +111,7 @@ impl Authority {
             expected,
             keys: RwLock::new(Arc::new(keys.keys)),
             revocations: RwLock::new(revoked),
+            unstored: AtomicUsize::new(0),
             seen: Mutex::new(Ok(keys.bytes)),
             generation: AtomicU64::new(0),
             clock: Mutex::new(Clock::new()),
@@ -177,17 +191,29 @@ impl Authority {
         }
     }
 
-    /// Revokes tokens from now on; false when there is no place for it. The caller has it stored.
-    pub(crate) fn revoke(&self, revocation: Revocation) -> bool {
-        let Authority::Tokens(tokens) = self else { return false };
+    /// Revokes tokens from now on. The caller has it stored.
+    pub(crate) fn revoke(&self, revocation: Revocation) -> Revoking {
+        let Authority::Tokens(tokens) = self else { return Revoking::NoPlace };
         let mut revocations = tokens.revocations.write();
+        // Nobody need look again, nor the disk be written, for what is known; unless that is known here alone.
+        if revocations.include(&revocation) && tokens.unstored.load(Ordering::Acquire) == 0 {
+            return Revoking::Known;
+        }
         if !revocations.have_place_for(&revocation) {
-            return false;
+            return Revoking::NoPlace;
         }
         revocations.add(revocation);
+        tokens.unstored.fetch_add(1, Ordering::AcqRel);
         drop(revocations);
         tokens.generation.fetch_add(1, Ordering::AcqRel);
-        true
+        Revoking::New
+    }
+
+    /// A new revocation is stored.
+    pub(crate) fn stored(&self) {
+        if let Authority::Tokens(tokens) = self {
+            tokens.unstored.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 
     /// True when the clock was set forward: tokens may have ended before their time.

@@ -46,6 +46,20 @@ impl Revocations {
         }
     }
 
+    /// True when one changes nothing.
+    pub(crate) fn include(&self, revocation: &Revocation) -> bool {
+        match revocation {
+            Revocation::Everything { before_s } => self.before_s >= *before_s,
+            Revocation::Subject { subject, before_s } => {
+                self.subjects.get(subject).is_some_and(|known_s| known_s >= before_s)
+            }
+            Revocation::Token { token_id } => self.token_ids.contains(token_id),
+            Revocation::Documents { pattern, before_s } => {
+                self.documents.before_s_of_all(pattern) >= *before_s
+            }
+        }
+    }
+
     /// Adds one.
     pub(crate) fn add(&mut self, revocation: Revocation) {
         match revocation {
@@ -121,6 +135,10 @@ mod tests {
         assert!(revocations.cover(&claims("ada", "1", None)), "it does not say when it was made");
         assert!(!revocations.cover(&claims("bob", "1", Some(99))));
         assert!(revocations.cover(&claims("bob", "7", Some(500))));
+        let known = [subject("ada", 100), Revocation::Token { token_id: "7".to_owned() }];
+        assert!(known.iter().all(|revocation| revocations.include(revocation)));
+        let new = [subject("ada", 101), subject("bob", 1), Revocation::Token { token_id: "8".to_owned() }];
+        assert!(!new.iter().any(|revocation| revocations.include(revocation)));
         revocations.add(Revocation::Everything { before_s: 60 });
         assert!(revocations.cover(&claims("bob", "1", Some(59))));
         assert!(revocations.cover(&claims("ada", "1", Some(99))), "hers reaches further");
@@ -137,6 +155,9 @@ mod tests {
         assert!(revocations.cover_on(&old, &list) && revocations.cover_on(&undated, &list));
         assert!(!revocations.cover_on(&new, &list) && !revocations.cover_on(&old, &other));
         assert!(!revocations.cover(&old), "it is good for others");
+        assert!(revocations.include(&documents("acme/list/42", 100)));
+        assert!(!revocations.include(&documents("acme/list/42", 101)));
+        assert!(!revocations.include(&documents("acme/**", 1)));
         let [part, whole] = ["acme/list/42", "acme/**"].map(|text| text.parse().unwrap());
         assert!(revocations.cover_on_all(&old, &part) && !revocations.cover_on_all(&old, &whole));
     }

@@ -38,8 +38,8 @@ pub(crate) enum Job {
     Release { document: DocumentName, done: oneshot::Sender<Result<bool, CommitError>> },
     /// Deletes some rows of documents that are not of the history.
     Prune { documents: Vec<Prunable>, done: oneshot::Sender<Result<usize, SwapError>> },
-    /// Keeps a revocation.
-    Revoke { revocation: Revocation, done: oneshot::Sender<Result<(), CommitError>> },
+    /// Keeps revocations.
+    Revoke(Vec<(Revocation, oneshot::Sender<()>)>),
     /// Moves rows to their places.
     Settle,
     /// Moves what is left in the WAL to the main file.
@@ -91,6 +91,23 @@ impl WriterQueue {
         if was_empty {
             self.filled.notify_one();
         }
+    }
+
+    /// Has a revocation stored, with others that wait. The receiver fails where that does.
+    pub(crate) fn revoke(&self, revocation: Revocation) -> oneshot::Receiver<()> {
+        let (done, stored) = oneshot::channel();
+        let mut queue = self.queue.lock();
+        let waiting = queue.jobs.iter_mut().find_map(|job| match job {
+            Job::Revoke(waiting) => Some(waiting),
+            _ => None,
+        });
+        match waiting {
+            Some(waiting) => waiting.push((revocation, done)),
+            None => queue.jobs.push(Job::Revoke(vec![(revocation, done)])),
+        }
+        drop(queue);
+        self.filled.notify_one();
+        stored
     }
 
     /// Has the writer do something between commits.
@@ -345,8 +362,14 @@ impl Writer {
             Job::Release { document, done } => {
                 let _ = done.send(self.store.release(&document));
             }
-            Job::Revoke { revocation, done } => {
-                let _ = done.send(self.store.revoke(&revocation));
+            Job::Revoke(waiting) => {
+                let (revocations, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
+                match self.store.revoke(&revocations) {
+                    Ok(()) => waiting.into_iter().for_each(|done| {
+                        let _ = done.send(());
+                    }),
+                    Err(error) => tracing::error!(%error, "revoked tokens could not be stored"),
+                }
             }
             Job::Settle => self.store.start_settling(),
             Job::EndCheckpoint => {

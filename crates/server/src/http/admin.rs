@@ -2,14 +2,14 @@
 
 use super::refusal::Refusal;
 use super::{bearer, origin};
-use crate::authority::Authority;
+use crate::authority::{Authority, Revoking};
 use crate::client_address::{self, ClientAddress};
 use crate::compactor::ReleaseError;
 use crate::limits::{ADMIN_BODY_BYTES_MAX, ADMIN_BODY_WITHIN, TOKEN_LEEWAY};
 use crate::relay::Relay;
 use crate::revocations::Revocation;
 use crate::token::name_pattern::NamePattern;
-use crate::writer::{Job, now_ms};
+use crate::writer::now_ms;
 use axum::Json;
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
@@ -21,7 +21,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use tidewell_sync_core::code::Code;
 use tidewell_sync_core::document_name::DocumentName;
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 /// What is to be revoked: a subject's tokens, one token, all, or what tokens allow on documents; those made before a second
@@ -114,26 +113,29 @@ async fn revoked(relay: &Relay, address: IpAddr, request: Request) -> Result<Val
         }
     };
     // In memory first: even with a failing disk it is in force at once.
-    if !relay.authority.revoke(revocation.clone()) {
-        let message = "there are too many revocations; one with issued_before alone, or of all documents below a \
-            name (acme/**), takes the place of others";
-        return Err(Refusal::new(Code::Overloaded, message));
+    match relay.authority.revoke(revocation.clone()) {
+        Revoking::New => {}
+        Revoking::Known => return Ok(json!({ "revoked": true })),
+        Revoking::NoPlace => {
+            let message = "there are too many revocations; one with issued_before alone, or of all documents below a \
+                name (acme/**), takes the place of others";
+            return Err(Refusal::new(Code::Overloaded, message));
+        }
     }
     match &revocation {
         Revocation::Documents { pattern, .. } => relay.rooms.nudge(pattern),
         _ => relay.connections.nudge_all(),
     }
     tracing::info!(by = pass.subject().unwrap_or(""), %address, ?revocation, "tokens are revoked");
-    let (done, stored) = oneshot::channel();
-    relay.writer.run(Job::Revoke { revocation, done });
-    match stored.await {
-        Ok(Ok(())) => Ok(json!({ "revoked": true })),
-        _ => Err(Refusal::new(
+    if relay.writer.revoke(revocation).await.is_err() {
+        return Err(Refusal::new(
             Code::StorageUnavailable,
             "it is revoked until the relay restarts, but could not be stored: send it again, with a new token if \
              yours is revoked too",
-        )),
+        ));
     }
+    relay.authority.stored();
+    Ok(json!({ "revoked": true }))
 }
 
 async fn kicked(relay: &Relay, address: IpAddr, request: Request) -> Result<Value, Refusal> {

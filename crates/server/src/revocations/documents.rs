@@ -1,5 +1,6 @@
-//! Documents on which tokens are revoked, by patterns of their names: a tree of segments, so that a look at one takes as
-//! long as its name is, however many are revoked.
+//! Documents on which tokens are revoked, by patterns of their names: a tree of segments. A look at one goes along its name,
+//! and two ways where a pattern has a star: as many steps at most as its tenant, and patterns that begin with a star, have
+//! places.
 
 use crate::limits::TENANT_REVOCATIONS_MAX;
 use crate::token::name_pattern::NamePattern;

@@ -3,8 +3,8 @@
 use super::{CommitError, Store, to_sql};
 use crate::revocations::Revocation;
 use crate::token::name_pattern::InvalidPattern;
-use rusqlite::Error;
 use rusqlite::types::Type;
+use rusqlite::{Error, Transaction};
 
 const EVERYTHING: i64 = 0;
 const SUBJECT: i64 = 1;
@@ -12,32 +12,10 @@ const TOKEN: i64 = 2;
 const DOCUMENTS: i64 = 3;
 
 impl Store {
-    /// Keeps a revocation. One of everything, or of all documents below a name, takes the place of those that it includes.
-    pub(crate) fn revoke(&mut self, revocation: &Revocation) -> Result<(), CommitError> {
-        let (kind, name, before_s) = match revocation {
-            Revocation::Everything { before_s } => (EVERYTHING, "", *before_s),
-            Revocation::Subject { subject, before_s } => (SUBJECT, subject.as_str(), *before_s),
-            Revocation::Token { token_id } => (TOKEN, token_id.as_str(), 0),
-            Revocation::Documents { pattern, before_s } => (DOCUMENTS, pattern.as_str(), *before_s),
-        };
+    /// Keeps revocations. One of everything, or of all documents below a name, takes the place of those that it includes.
+    pub(crate) fn revoke(&mut self, revocations: &[Revocation]) -> Result<(), CommitError> {
         let transaction = self.connection.transaction()?;
-        transaction.execute(
-            "INSERT INTO revocation (kind, name, before_s) VALUES (?1, ?2, ?3)
-             ON CONFLICT DO UPDATE SET before_s = max(before_s, excluded.before_s)",
-            (kind, name, to_sql(before_s)?),
-        )?;
-        transaction.execute(
-            "DELETE FROM revocation WHERE kind IN (?1, ?2)
-             AND before_s <= (SELECT coalesce(max(before_s), -1) FROM revocation WHERE kind = ?3)",
-            (SUBJECT, DOCUMENTS, EVERYTHING),
-        )?;
-        if let (DOCUMENTS, Some(beginning)) = (kind, name.strip_suffix("**")) {
-            transaction.execute(
-                "DELETE FROM revocation WHERE kind = ?1 AND name <> ?2 AND substr(name, 1, length(?3)) = ?3
-                 AND before_s <= (SELECT before_s FROM revocation WHERE kind = ?1 AND name = ?2)",
-                (DOCUMENTS, name, beginning),
-            )?;
-        }
+        revocations.iter().try_for_each(|revocation| revoke(&transaction, revocation))?;
         Ok(transaction.commit()?)
     }
 
@@ -62,4 +40,31 @@ impl Store {
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
+}
+
+fn revoke(transaction: &Transaction<'_>, revocation: &Revocation) -> Result<(), rusqlite::Error> {
+    let (kind, name, before_s) = match revocation {
+        Revocation::Everything { before_s } => (EVERYTHING, "", *before_s),
+        Revocation::Subject { subject, before_s } => (SUBJECT, subject.as_str(), *before_s),
+        Revocation::Token { token_id } => (TOKEN, token_id.as_str(), 0),
+        Revocation::Documents { pattern, before_s } => (DOCUMENTS, pattern.as_str(), *before_s),
+    };
+    transaction.execute(
+        "INSERT INTO revocation (kind, name, before_s) VALUES (?1, ?2, ?3)
+         ON CONFLICT DO UPDATE SET before_s = max(before_s, excluded.before_s)",
+        (kind, name, to_sql(before_s)?),
+    )?;
+    transaction.execute(
+        "DELETE FROM revocation WHERE kind IN (?1, ?2)
+         AND before_s <= (SELECT coalesce(max(before_s), -1) FROM revocation WHERE kind = ?3)",
+        (SUBJECT, DOCUMENTS, EVERYTHING),
+    )?;
+    if let (DOCUMENTS, Some(beginning)) = (kind, name.strip_suffix("**")) {
+        transaction.execute(
+            "DELETE FROM revocation WHERE kind = ?1 AND name <> ?2 AND substr(name, 1, length(?3)) = ?3
+             AND before_s <= (SELECT before_s FROM revocation WHERE kind = ?1 AND name = ?2)",
+            (DOCUMENTS, name, beginning),
+        )?;
+    }
+    Ok(())
 }
