@@ -26,6 +26,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
@@ -150,29 +151,58 @@ pub(crate) async fn serve(
         };
         let app = TowerToHyperService::new(app.clone());
         let (io, meter) = Metered::new(io);
+        let asked = Asked::new(meter.clone());
         let arrived = Arrived { standing: visitor.standing, meter };
-        let service = service_fn(move |request| answer(&app, visitor.address, &arrived, request));
+        let asking = asked.clone();
+        let service = service_fn(move |request| {
+            asking.asks();
+            answer(&app, visitor.address, &arrived, request)
+        });
         let connection = http.serve_connection(TokioIo::new(io), service).with_upgrades();
         let (mut stopped, metrics) = (stopped.clone(), metrics.clone());
         tokio::spawn(async move {
             let mut connection = pin!(connection);
             tokio::select! {
-                ended = connection.as_mut() => return has_ended(&metrics, ended),
+                ended = connection.as_mut() => return has_ended(&metrics, &asked, ended),
                 _ = stopped.changed() => {}
                 () = sleep(REQUESTS_FOR) => {}
             }
             connection.as_mut().graceful_shutdown();
             match timeout(LAST_ANSWER_WITHIN, connection).await {
-                Ok(ended) => has_ended(&metrics, ended),
+                Ok(ended) => has_ended(&metrics, &asked, ended),
                 Err(_) => metrics.hit(Limit::LastAnswerWithin),
             }
         });
     }
 }
 
+/// Whether a connection has asked for all that has come on it.
+#[derive(Clone)]
+struct Asked {
+    meter: Meter,
+    /// What had come with its last request; `usize::MAX` before the first.
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Asked {
+    fn new(meter: Meter) -> Self {
+        Asked { meter, bytes: Arc::new(AtomicUsize::new(usize::MAX)) }
+    }
+
+    fn asks(&self) {
+        self.bytes.store(self.meter.bytes(), Ordering::Relaxed);
+    }
+
+    /// True for one that was kept after a request, and on which nothing has come since.
+    fn is_kept(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) == self.meter.bytes()
+    }
+}
+
 /// Counts a connection that met a limit. How else it ends is its client's affair.
-fn has_ended(metrics: &Metrics, ended: hyper::Result<()>) {
+fn has_ended(metrics: &Metrics, asked: &Asked, ended: hyper::Result<()>) {
     match ended {
+        Err(error) if error.is_timeout() && asked.is_kept() => {}
         Err(error) if error.is_timeout() => metrics.hit(Limit::RequestHeadWithin),
         Err(error) if error.is_parse_too_large() => metrics.hit(Limit::RequestHeadBytes),
         _ => {}
@@ -289,6 +319,18 @@ mod tests {
         let (metrics, start) = (metrics(), Instant::now());
         let mut client = client(&metrics);
         client.write_all(REQUEST).await.unwrap();
+        client.read_to_end(&mut Vec::new()).await.unwrap();
+        assert!(start.elapsed() <= REQUEST_HEAD_WITHIN * 2, "{:?}", start.elapsed());
+        assert!(!has_hit(&metrics, "request_head_within"), "it has met no limit");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_answered_and_asks_half_of_something_more_is_ended_in_time() {
+        let (metrics, start) = (metrics(), Instant::now());
+        let mut client = client(&metrics);
+        client.write_all(REQUEST).await.unwrap();
+        client.read_u8().await.unwrap();
+        client.write_all(&REQUEST[..REQUEST.len() / 2]).await.unwrap();
         client.read_to_end(&mut Vec::new()).await.unwrap();
         assert!(start.elapsed() <= REQUEST_HEAD_WITHIN * 2, "{:?}", start.elapsed());
         assert!(has_hit(&metrics, "request_head_within"));
