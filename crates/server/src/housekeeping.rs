@@ -12,7 +12,7 @@ use crate::writer::Job;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 /// Goes on for as long as the relay serves.
 pub(crate) async fn keep_house(
@@ -20,71 +20,95 @@ pub(crate) async fn keep_house(
     certificate: Option<Arc<Certificate>>,
     checkpointer: Checkpointer,
 ) {
-    let checkpointer = Arc::new(Mutex::new(checkpointer));
-    let every = |duration| {
-        let mut interval = interval(duration);
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        interval
-    };
-    let mut sweep = every(SWEEP_EVERY);
-    let mut checkpoint = every(CHECKPOINT_EVERY);
-    let mut prune = every(PRUNE_EVERY);
-    let mut keys = every(KEYS_READ_EVERY);
-    let mut memory = every(MEMORY_EVERY);
-    let (mut pressure, mut give_back_from) = (Pressure::None, Instant::now());
+    // None waits for another: a disk that hangs stops neither the looks at memory nor those at keys.
+    tokio::join!(
+        watch_memory(&relay),
+        checkpoint(&relay, checkpointer),
+        sweep(&relay),
+        read_keys(&relay, certificate),
+        prune(&relay)
+    );
+}
+
+fn every(duration: Duration) -> Interval {
+    let mut interval = interval(duration);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+async fn watch_memory(relay: &Relay) {
+    let mut tick = every(MEMORY_EVERY);
+    let (mut before, mut give_back_from) = (Pressure::None, Instant::now());
     loop {
-        tokio::select! {
-            _ = sweep.tick() => {
-                let now = Instant::now();
-                let compactor = &relay.compactor;
-                let due = if compactor.is_paused(now) { Vec::new() } else { relay.rooms.start_compactions(now) };
-                for room in due {
-                    tokio::spawn(compactor.clone().compact(room));
-                }
-                relay.rooms.sweep(now, pressure);
-                relay.requests.sweep(now.into());
-                relay.metrics.upkeep();
-            }
-            _ = memory.tick() => {
-                let before = pressure;
-                pressure = memory_pressure(&relay);
-                if pressure >= Pressure::High && Instant::now() >= give_back_from {
-                    let took = give_back().await;
-                    give_back_from = Instant::now() + took * GIVE_BACK_REST;
-                    pressure = memory_pressure(&relay);
-                }
-                relieve(&relay, pressure);
-                if pressure >= Pressure::Tight && before == Pressure::None {
-                    relay.rooms.sweep(Instant::now(), pressure);
-                }
-            }
-            _ = checkpoint.tick() => {
-                let checkpointer = checkpointer.clone();
-                let run = move || checkpointer.lock().run();
-                match tokio::task::spawn_blocking(run).await {
-                    Ok(Ok(pages)) if pages > WAL_PAGES_MAX => relay.writer.run(Job::EndCheckpoint),
-                    Ok(Err(error)) => tracing::warn!(%error, "a checkpoint failed; it is tried again"),
-                    _ => {}
-                }
-                relay.writer.run(Job::Settle);
-            }
-            _ = keys.tick() => {
-                let (relay, certificate) = (relay.clone(), certificate.clone());
-                tokio::task::spawn_blocking(move || {
-                    if let Some(certificate) = certificate {
-                        certificate.reload();
-                    }
-                    let has_leapt = relay.authority.has_clock_leapt();
-                    if relay.authority.reload() || has_leapt {
-                        relay.connections.nudge_all();
-                    }
-                });
-            }
-            _ = prune.tick() => {
-                let compactor = relay.compactor.clone();
-                tokio::spawn(async move { compactor.prune_all().await });
-            }
+        tick.tick().await;
+        let mut pressure = memory_pressure(relay);
+        if pressure >= Pressure::High && Instant::now() >= give_back_from {
+            let took = give_back().await;
+            give_back_from = Instant::now() + took * GIVE_BACK_REST;
+            pressure = memory_pressure(relay);
         }
+        relieve(relay, pressure);
+        if pressure >= Pressure::Tight && before == Pressure::None {
+            relay.rooms.sweep(Instant::now(), pressure);
+        }
+        before = pressure;
+    }
+}
+
+async fn checkpoint(relay: &Relay, checkpointer: Checkpointer) {
+    let mut tick = every(CHECKPOINT_EVERY);
+    let checkpointer = Arc::new(Mutex::new(checkpointer));
+    loop {
+        tick.tick().await;
+        let checkpointer = checkpointer.clone();
+        match tokio::task::spawn_blocking(move || checkpointer.lock().run()).await {
+            Ok(Ok(pages)) if pages > WAL_PAGES_MAX => relay.writer.run(Job::EndCheckpoint),
+            Ok(Err(error)) => tracing::warn!(%error, "a checkpoint failed; it is tried again"),
+            _ => {}
+        }
+        relay.writer.run(Job::Settle);
+    }
+}
+
+async fn sweep(relay: &Relay) {
+    let mut tick = every(SWEEP_EVERY);
+    loop {
+        tick.tick().await;
+        let now = Instant::now();
+        let compactor = &relay.compactor;
+        let due = if compactor.is_paused(now) { Vec::new() } else { relay.rooms.start_compactions(now) };
+        for room in due {
+            tokio::spawn(compactor.clone().compact(room));
+        }
+        relay.rooms.sweep(now, memory_pressure(relay));
+        relay.requests.sweep(now.into());
+        relay.metrics.upkeep();
+    }
+}
+
+async fn read_keys(relay: &Arc<Relay>, certificate: Option<Arc<Certificate>>) {
+    let mut tick = every(KEYS_READ_EVERY);
+    loop {
+        tick.tick().await;
+        let (relay, certificate) = (relay.clone(), certificate.clone());
+        let read = move || {
+            if let Some(certificate) = certificate {
+                certificate.reload();
+            }
+            let has_leapt = relay.authority.has_clock_leapt();
+            if relay.authority.reload() || has_leapt {
+                relay.connections.nudge_all();
+            }
+        };
+        let _ = tokio::task::spawn_blocking(read).await;
+    }
+}
+
+async fn prune(relay: &Relay) {
+    let mut tick = every(PRUNE_EVERY);
+    loop {
+        tick.tick().await;
+        relay.compactor.prune_all().await;
     }
 }
 

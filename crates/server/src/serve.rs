@@ -95,6 +95,9 @@ pub enum ServeError {
     /// with the clients; a relay that is started again takes it.
     #[error("the writer has ended: nothing could be committed any more")]
     Writer,
+    /// What happens on a timer has ended, likewise: nobody would look at the memory or for revoked keys.
+    #[error("the housekeeping has ended: {0}")]
+    Housekeeping(tokio::task::JoinError),
 }
 
 /// A relay that has everything it needs: data directory locked, store open.
@@ -207,7 +210,7 @@ impl Prepared {
         allocator::keep_little();
         let Prepared { relay, certificate, assets, checkpointer, store, directory, is_open: _ } = self;
         let (writer, writer_ended) = start_writer(directory, store, &relay).map_err(StartError::Thread)?;
-        let housekeeping = tokio::spawn(keep_house(relay.clone(), certificate.clone(), checkpointer));
+        let mut housekeeping = tokio::spawn(keep_house(relay.clone(), certificate.clone(), checkpointer));
         let door = Door::new(listener, relay.clone());
         let stop_accepting = Arc::new(Notify::new());
         let (app, metrics) = (router(relay.clone(), assets), relay.metrics.clone());
@@ -222,6 +225,8 @@ impl Prepared {
             () = shutdown => Ok(()),
             ended = &mut serving => ended.map_err(|error| ServeError::Listen(error.into())),
             _ = writer_ended => Err(ServeError::Writer),
+            // It ends by a panic alone.
+            Err(error) = &mut housekeeping => Err(ServeError::Housekeeping(error)),
         };
         let drained_at = tokio::time::Instant::now() + DRAIN_WITHIN;
         if ended.is_ok() {
