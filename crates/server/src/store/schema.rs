@@ -102,6 +102,13 @@ pub(super) fn migrate(connection: &mut Connection, version: i64, lineage: u64) -
     let Some(missing) = MIGRATIONS.get(done..).filter(|missing| !missing.is_empty()) else {
         return Ok(());
     };
+    if done > 0 {
+        tracing::info!(
+            from = version,
+            to = newest_version(),
+            "the store is brought to a newer schema, which may take a while"
+        );
+    }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for migration in missing {
         transaction.execute_batch(migration)?;
