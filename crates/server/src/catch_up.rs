@@ -16,7 +16,7 @@ use tidewell_sync_core::state_vector::StateVector;
 use tidewell_sync_core::update::{InvalidUpdate, MergeError, diff, merge};
 
 /// Updates that bring somebody to a sequence; not always to the last one.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct CatchUp {
     /// With these everything up to this sequence is known.
     pub(crate) through: u64,
@@ -27,12 +27,37 @@ pub(crate) struct CatchUp {
 }
 
 /// Whose memory bytes are on their way to a member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Owner {
-    /// All who are told the same share them.
+    /// All who are told the same share them, and the room has them too.
     Everybody,
+    /// All who hold one of these share them: members, and the room for as long as it keeps them.
+    Holders(Arc<Holder>),
     /// They were read or made for this member alone.
     Member,
+}
+
+/// One of those who share bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Holder(Arc<()>);
+
+impl Owner {
+    /// The part of so many bytes for which the member counts now.
+    pub(crate) fn share(&self, bytes: usize) -> usize {
+        match self {
+            Owner::Everybody => 0,
+            Owner::Holders(holder) => bytes / Arc::strong_count(&holder.0),
+            Owner::Member => bytes,
+        }
+    }
+
+    /// For another one who shares them.
+    fn shared(&self) -> Owner {
+        match self {
+            Owner::Holders(holder) => Owner::Holders(Arc::new(Holder(holder.0.clone()))),
+            owner => owner.clone(),
+        }
+    }
 }
 
 /// Why nobody can be brought up to date now. Nothing was changed.
@@ -70,15 +95,17 @@ impl CatchUp {
             parts = pieces;
         }
         let (through, parts) = (stored.sequence, parts.into());
-        Ok((admitted, CatchUp { through, parts, owner: Owner::Everybody }))
+        Ok((admitted, CatchUp { through, parts, owner: Owner::Holders(Arc::default()) }))
     }
 
-    /// Bytes that are kept for the member alone.
-    fn member_bytes(&self) -> usize {
-        match self.owner {
-            Owner::Everybody => 0,
-            Owner::Member => self.parts.iter().map(Bytes::len).sum(),
-        }
+    /// For another member.
+    fn shared(&self) -> Self {
+        CatchUp { through: self.through, parts: self.parts.clone(), owner: self.owner.shared() }
+    }
+
+    /// Bytes for which the member counts.
+    fn held_bytes(&self) -> usize {
+        self.owner.share(self.parts.iter().map(Bytes::len).sum())
     }
 }
 
@@ -98,7 +125,7 @@ pub(crate) async fn catch_up(
             };
             let parts = blocking(move || Ok(merged(&updates)?.into())).await?;
             let ready = CatchUp { through, parts, owner: Owner::Member };
-            registered.holds_more(ready.member_bytes());
+            registered.holds_more(ready.held_bytes());
             Ok(ready)
         }
         Behind::StateVector(_) if room.sequence() == 0 => {
@@ -110,7 +137,7 @@ pub(crate) async fn catch_up(
             // So that not all who come back at once have a document each in memory.
             let _turn = registered.turn().await.ok_or(CatchUpError::HeldBack)?;
             let ready = blocking(move || beyond(&whole, &vector)).await?;
-            registered.holds_more(ready.member_bytes());
+            registered.holds_more(ready.held_bytes());
             Ok(ready)
         }
     }
@@ -135,15 +162,17 @@ async fn whole(
         && room.sequence().saturating_sub(ready.through) <= CATCH_UP_COMMITS_BEHIND_MAX
     {
         *used_at = now;
-        return Ok(ready.clone());
+        return Ok(ready.shared());
     }
     let _turn = registered.turn().await.ok_or(CatchUpError::HeldBack)?;
     // Two of a large document are not held at once.
     *shared = None;
     let stored = readers.document(room.document().clone()).await?.ok_or(CatchUpError::Missing)?;
     let (_, ready) = blocking(move || CatchUp::load(stored)).await?;
-    *shared = Some((ready.clone(), now));
-    Ok(ready)
+    let theirs = ready.shared();
+    registered.holds_more(theirs.held_bytes());
+    *shared = Some((ready, now));
+    Ok(theirs)
 }
 
 /// Merges rows into few updates of bounded size.
@@ -173,7 +202,7 @@ fn merge_some(rows: &[Bytes]) -> Result<Bytes, MergeError> {
 
 /// What of it lies beyond a state vector.
 fn beyond(whole: &CatchUp, vector: &StateVector) -> Result<CatchUp, CatchUpError> {
-    let (mut parts, mut owner) = (Vec::new(), Owner::Everybody);
+    let (mut parts, mut owner) = (Vec::new(), whole.owner.shared());
     for part in whole.parts.iter() {
         let Some(beyond) = diff(part, vector)? else { continue };
         // What is sent as it was is the same bytes.
@@ -207,6 +236,20 @@ mod tests {
     use tidewell_sync_core::document_name::DocumentName;
     use tidewell_sync_core::room::Room;
     use yrs::{Doc, ReadTxn, Text, Transact};
+
+    #[test]
+    fn lm7_what_members_share_counts_in_parts_and_whole_for_the_last_who_has_it() {
+        let parts = [Bytes::from(vec![1; 600])];
+        let of_the_room = CatchUp { through: 1, parts: parts.into(), owner: Owner::Holders(Arc::default()) };
+        let [first, second] = [0; 2].map(|_| of_the_room.shared());
+        assert_eq!([first.held_bytes(), second.held_bytes()], [200; 2]);
+        let leaving = (first.owner.clone(), first.owner.clone());
+        assert_eq!(second.held_bytes(), 200, "each member once, however many messages");
+        drop(of_the_room);
+        assert_eq!(second.held_bytes(), 300);
+        drop((first, leaving));
+        assert_eq!(second.held_bytes(), 600);
+    }
 
     #[tokio::test]
     async fn lm7_of_many_who_are_behind_at_once_as_many_are_read_for_as_there_is_room_for() {

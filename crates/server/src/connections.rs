@@ -158,11 +158,12 @@ impl Connections {
         self.shared.held_bytes.load(Ordering::SeqCst) > self.shared.limits.held_bytes
     }
 
-    /// Makes room where connections hold too much together; answers how many are sent away. Those who wait for it go on.
+    /// Makes room where connections hold too much together; answers how many are sent away, however little each holds: as
+    /// long as it is too much nobody is read on. Those who wait for it go on.
     pub(crate) fn make_room(&self) -> usize {
-        if self.hold_too_much() {
-            let (held, max) = (self.shared.held_bytes.load(Ordering::SeqCst), self.shared.limits.held_bytes);
-            return self.shed(u64::try_from(held - held.min(max - max / 4)).unwrap_or(u64::MAX));
+        let (held, max) = (self.shared.held_bytes.load(Ordering::SeqCst), self.shared.limits.held_bytes);
+        if held > max {
+            return self.send_away(held - (max - max / 4), 1, Wake::held_bytes);
         }
         if self.shared.is_waited_for.swap(false, Ordering::SeqCst) {
             self.nudge_all();
@@ -170,22 +171,27 @@ impl Connections {
         0
     }
 
-    /// Sends those away that make the relay keep the most, until `bytes` will be free; answers how many. Those who are
-    /// on their way out already count.
+    /// Sends those away that make the relay keep the most, until `bytes` will be free; answers how many.
     pub(crate) fn shed(&self, bytes: u64) -> usize {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.send_away(bytes, SHED_BYTES_MIN, |wake| wake.held_bytes() + wake.open_bytes())
+    }
+
+    /// Sends those away for whom the most is kept, of those for whom it is so much at least. Who is on the way out already
+    /// counts.
+    fn send_away(&self, bytes: usize, bytes_min: usize, kept: impl Fn(&Wake) -> usize) -> usize {
         let open = self.shared.open.lock();
-        let held = |wake: &Wake| u64::try_from(wake.held_bytes()).unwrap_or(u64::MAX);
         let (leaving, mut staying): (Vec<_>, Vec<_>) =
             open.wakes.values().map(|entry| &entry.wake).partition(|wake| wake.sent_away().is_some());
-        let mut free: u64 = leaving.iter().map(|wake| held(wake)).sum();
-        staying.retain(|wake| wake.held_bytes() >= SHED_BYTES_MIN);
-        staying.sort_unstable_by_key(|wake| std::cmp::Reverse(held(wake)));
+        let mut free: usize = leaving.iter().map(|wake| kept(wake)).sum();
+        staying.retain(|wake| kept(wake) >= bytes_min);
+        staying.sort_by_cached_key(|wake| std::cmp::Reverse(kept(wake)));
         let mut count = 0;
         for wake in staying {
             if free >= bytes {
                 break;
             }
-            free = free.saturating_add(held(wake));
+            free = free.saturating_add(kept(wake));
             wake.shed(full_return_ms());
             count += 1;
         }
@@ -218,7 +224,8 @@ impl Registered {
         &self.wake
     }
 
-    /// The relay keeps so many bytes for this connection now.
+    /// The relay keeps so many bytes for this connection while they are on their way: what has come and is not taken, and
+    /// what leaves.
     pub(crate) fn holds(&self, bytes: usize) {
         let total = &self.connections.shared.held_bytes;
         let before = self.wake.holds(bytes);
@@ -361,6 +368,27 @@ mod tests {
         assert_eq!(connections.enter(place()).unwrap_err().limit, Limit::Memory);
         connections.set_closed(false);
         assert!(connections.enter(place()).is_ok());
+    }
+
+    #[test]
+    fn where_many_hold_a_little_some_are_sent_away_and_what_is_open_holds_up_nobody() {
+        const LITTLE: usize = SHED_BYTES_MIN / 2;
+        let connections = Connections::new(ConnectionLimits { held_bytes: 4 * LITTLE, ..NONE });
+        let all = [0; 6].map(|_| connections.enter(place()).unwrap());
+        all.iter().for_each(|registered| registered.wake().opens(LITTLE));
+        assert!(!all[0].is_held_back());
+        assert_eq!(connections.make_room(), 0);
+        all[..5].iter().for_each(|registered| registered.holds(LITTLE));
+        assert!(all[5].is_held_back());
+        assert_eq!(connections.make_room(), 2, "down to three quarters");
+        assert_eq!(connections.make_room(), 0, "they are on their way");
+        let leaving = |registered: &&Registered| registered.wake().sent_away().is_some();
+        assert_eq!(all.iter().filter(leaving).count(), 2);
+        all.iter().filter(leaving).for_each(|registered| registered.holds(0));
+        assert_eq!(connections.make_room(), 0);
+        assert!(all[5].wake().take_nudge() && !all[5].is_held_back());
+        assert_eq!(connections.shed(2 * LITTLE as u64), 0, "as much will be free");
+        assert_eq!(connections.shed(2 * LITTLE as u64 + 1), 1, "what is open counts where memory is short");
     }
 
     #[test]

@@ -330,6 +330,9 @@ pub(crate) const KEPT_BLOCK_BYTES_MAX: i32 = 1 << 20;
 /// is to be had, that costs a twentieth of one processor at most.
 pub(crate) const GIVE_BACK_REST: u32 = 20;
 
+/// A connection that leaves unread what it shares with others counts this often what is its part of that.
+pub(crate) const COUNT_AGAIN_EVERY: Duration = Duration::from_secs(1);
+
 /// Who makes the relay keep less is not sent away for it.
 pub(crate) const SHED_BYTES_MIN: usize = 64 << 10;
 

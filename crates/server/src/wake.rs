@@ -18,8 +18,10 @@ pub(crate) struct Wake {
     return_after: AtomicU64,
     /// It is sent away because there is too much to do, not because the relay ends.
     is_shed: AtomicBool,
-    /// Bytes that the relay keeps for this connection alone, about.
+    /// Bytes that the relay keeps for this connection alone while they are on their way, about.
     held_bytes: AtomicUsize,
+    /// What its open documents take besides.
+    open_bytes: AtomicUsize,
     is_nudged: AtomicBool,
     is_kicked: AtomicBool,
 }
@@ -76,7 +78,17 @@ impl Wake {
         self.held_bytes.swap(bytes, Ordering::Relaxed)
     }
 
-    /// Bytes that the relay keeps for this connection.
+    /// Its open documents take so many bytes now.
+    pub(crate) fn opens(&self, bytes: usize) {
+        self.open_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// What its open documents take.
+    pub(crate) fn open_bytes(&self) -> usize {
+        self.open_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the relay keeps for this connection while they are on their way.
     pub(crate) fn held_bytes(&self) -> usize {
         self.held_bytes.load(Ordering::Relaxed)
     }

@@ -61,8 +61,8 @@ impl CatchUps {
     }
 
     /// What is kept for the client.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    pub(super) fn held_bytes(&self) -> usize {
+        self.ready.iter().map(|ready| ready.catch_up.owner.share(ready.bytes_left())).sum()
     }
 
     pub(super) fn push(&mut self, left: LeftBehind, behind: Behind) {
@@ -143,6 +143,6 @@ impl Ready {
         let is_last = self.sent >= self.catch_up.parts.len();
         let LeftBehind { channel, room, member } = &self.left;
         let through = if is_last { room.caught_up(*member, self.catch_up.through) } else { self.known };
-        Part { channel: *channel, through, update, owner: self.catch_up.owner }
+        Part { channel: *channel, through, update, owner: self.catch_up.owner.clone() }
     }
 }

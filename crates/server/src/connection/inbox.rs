@@ -8,8 +8,8 @@ use tidewell_sync_core::code::Code;
 pub(super) struct Inbox {
     /// Each holds one or several messages.
     waiting: VecDeque<Bytes>,
-    /// Something of the first was taken: it stands in a buffer that is larger than what is left.
-    is_begun: bool,
+    /// The buffer in which the rest of the first stands; 0 while nothing of it was taken.
+    begun_bytes: usize,
 }
 
 impl Inbox {
@@ -19,7 +19,8 @@ impl Inbox {
 
     /// What is kept for its client.
     pub(super) fn bytes(&self) -> usize {
-        self.waiting.iter().map(Bytes::len).sum()
+        let first = self.waiting.front().map_or(0, Bytes::len);
+        self.waiting.iter().map(Bytes::len).sum::<usize>() - first + first.max(self.begun_bytes)
     }
 
     pub(super) fn push(&mut self, messages: Bytes) {
@@ -36,17 +37,20 @@ impl Inbox {
             let before = first.clone();
             let Some(message) = read(first) else {
                 self.waiting.pop_front();
-                self.is_begun = false;
+                self.begun_bytes = 0;
                 continue;
             };
             let message = message?;
             if has_to_wait(&message) {
-                // What was taken is not kept with what waits.
-                let is_begun = std::mem::take(&mut self.is_begun);
-                *first = if is_begun { Bytes::copy_from_slice(&before) } else { before };
+                *first = before;
                 return Ok(None);
             }
-            self.is_begun = true;
+            self.begun_bytes = self.begun_bytes.max(before.len());
+            // What was taken is not kept for as long as what is left. All copies together are no longer than the first was.
+            if first.len() <= self.begun_bytes / 2 {
+                *first = Bytes::copy_from_slice(first);
+                self.begun_bytes = first.len();
+            }
             return Ok(Some(message));
         }
         Ok(None)
@@ -66,18 +70,39 @@ mod tests {
     #[test]
     fn messages_are_taken_in_their_order_up_to_one_that_waits() {
         let mut inbox = Inbox::default();
-        let whole = Bytes::from(vec![1, 2, 3]);
-        inbox.push(whole.clone());
+        inbox.push(Bytes::from(vec![1, 2, 3]));
         inbox.push(Bytes::from_static(&[4, 0]));
         assert_eq!(inbox.take(read, |_| false), Ok(Some(1)));
         for _ in 0..2 {
             assert_eq!(inbox.take(read, |message| *message == 2), Ok(None));
-            assert_eq!(inbox.bytes(), 4);
         }
-        assert!(whole.is_unique(), "what was taken is kept");
         for message in 2..=4 {
             assert_eq!(inbox.take(read, |_| false), Ok(Some(message)));
         }
         assert_eq!(inbox.take(read, |_| false), Err(Code::InvalidFrame));
+    }
+
+    #[test]
+    fn of_what_was_taken_no_more_is_kept_than_waits_and_all_that_is_kept_counts() {
+        let mut inbox = Inbox::default();
+        inbox.push(Bytes::from(vec![1; 100]));
+        inbox.push(Bytes::from(vec![2; 10]));
+        let (mut kept, mut left) = (100, 100);
+        while left > 0 {
+            assert_eq!(inbox.take(read, |_| false), Ok(Some(1)));
+            left -= 1;
+            kept = if left <= kept / 2 { left } else { kept };
+            assert_eq!(inbox.bytes(), kept + 10);
+        }
+        assert_eq!(inbox.take(read, |_| false), Ok(Some(2)));
+        assert_eq!(inbox.bytes(), 10);
+
+        let whole = Bytes::from(vec![1; 4]);
+        let mut inbox = Inbox::default();
+        inbox.push(whole.clone());
+        for is_kept in [true, false] {
+            assert_eq!(inbox.take(read, |_| false), Ok(Some(1)));
+            assert_eq!(!whole.is_unique(), is_kept);
+        }
     }
 }

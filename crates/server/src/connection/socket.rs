@@ -7,8 +7,8 @@ use super::End;
 use crate::catch_up::Owner;
 use crate::connections::Registered;
 use crate::limits::{
-    CLOSE_WITHIN, FRAMES_AT_ONCE_BYTES, FRAMES_AT_ONCE_MAX, HALF_MESSAGE_STEP_BYTES, PING_AFTER,
-    SENT_FRAME_BYTES_MAX, SILENCE_MAX,
+    CLOSE_WITHIN, COUNT_AGAIN_EVERY, FRAMES_AT_ONCE_BYTES, FRAMES_AT_ONCE_MAX, HALF_MESSAGE_STEP_BYTES,
+    PING_AFTER, SENT_FRAME_BYTES_MAX, SILENCE_MAX,
 };
 use crate::meter::Meter;
 use crate::metrics::Metrics;
@@ -165,11 +165,19 @@ impl Socket {
     pub(super) fn waiting_bytes(&self) -> usize {
         let bytes = |outgoing: &Outgoing| match outgoing {
             Outgoing::Frame(frame) => frame.len(),
-            Outgoing::Shared(message, Owner::Member) => message.bytes(),
-            Outgoing::Stock(message, Owner::Member) => message.bytes(),
-            Outgoing::Shared(_, Owner::Everybody) | Outgoing::Stock(_, Owner::Everybody) => 0,
+            Outgoing::Shared(message, owner) => owner.share(message.bytes()),
+            Outgoing::Stock(message, owner) => owner.share(message.bytes()),
         };
         self.outgoing.iter().map(bytes).sum::<usize>() + self.long_frame_bytes
+    }
+
+    /// When what waits to be written is to be counted again: those with whom it is shared may have gone.
+    pub(super) fn counts_again_at(&self) -> Option<Instant> {
+        let is_shared = |outgoing: &Outgoing| {
+            let (Outgoing::Shared(_, owner) | Outgoing::Stock(_, owner)) = outgoing else { return false };
+            matches!(owner, Owner::Holders(_))
+        };
+        self.outgoing.iter().any(is_shared).then(|| Instant::now() + COUNT_AGAIN_EVERY)
     }
 
     /// Bytes that have come of a message that is not whole, about: the buffers below begin with others, and a frame's head

@@ -101,6 +101,7 @@ impl Connection {
                 return end;
             }
             self.registered.holds(self.held_bytes());
+            self.wake.opens(self.channels.len() * CHANNEL_BYTES);
             let waits_until = self.pace.waits_until(&self.relay.metrics);
             let may_read = waits_until.is_none() && self.may_read();
             let half_bytes = self.reassembly.bytes() + self.socket.half_bytes();
@@ -110,7 +111,8 @@ impl Connection {
                 // Others on this thread first.
                 yield_now().await;
             }
-            let look_at = [waits_until, self.pace.tells_at(is_heard)].into_iter().flatten().min();
+            let looks = [waits_until, self.pace.tells_at(is_heard), self.socket.counts_again_at()];
+            let look_at = looks.into_iter().flatten().min();
             let intent = Intent { may_read, has_more: self.has_more(), goes_on, look_at };
             let event = self.socket.next(&self.registered, intent).await;
             if let Err(end) = self.look_at_pass() {
@@ -138,11 +140,11 @@ impl Connection {
         }
     }
 
-    /// What is kept for this client alone.
+    /// What is kept for this client alone while it is on its way.
     fn held_bytes(&self) -> usize {
         let halves = self.reassembly.bytes() + self.socket.half_bytes();
-        let leaving = self.out.len() + self.socket.waiting_bytes() + self.catch_ups.bytes();
-        self.inbox.bytes() + halves + leaving + self.channels.len() * CHANNEL_BYTES
+        let leaving = self.out.len() + self.socket.waiting_bytes() + self.catch_ups.held_bytes();
+        self.inbox.bytes() + halves + leaving
     }
 
     /// The token may have ended, its key have been taken out, or what it allows on a document be revoked.
@@ -185,7 +187,8 @@ impl Connection {
         match self.reassembly.take(frame)? {
             Some(messages) => {
                 self.inbox.push(messages);
-                self.take().await
+                // Until it is known who that is nothing else counts. Then each look takes a bounded number.
+                if self.pass.is_none() { self.take().await } else { Ok(()) }
             }
             // Nobody has more than a frame kept before it is known who that is.
             None if self.pass.is_none() => Err(violation("a fragment came before Hello")),
@@ -511,6 +514,7 @@ impl Connection {
                 self.reassembly = Reassembly::default();
                 self.inbox = Inbox::default();
                 self.catch_ups = CatchUps::default();
+                self.registered.holds(self.held_bytes());
             }
             _ => {}
         }

@@ -130,7 +130,8 @@ impl Connection {
                 // Others on this thread first.
                 yield_now().await;
             }
-            let looks = [waits_until, self.tell_presence(), self.pace.tells_at(is_heard)];
+            let (told, counted) = (self.tell_presence(), self.socket.counts_again_at());
+            let looks = [waits_until, told, counted, self.pace.tells_at(is_heard)];
             let look_at = looks.into_iter().flatten().min();
             let intent = Intent { may_read, has_more: self.may_catch_up(), goes_on, look_at };
             let event = self.socket.next(&self.registered, intent).await;
@@ -217,7 +218,7 @@ impl Connection {
         let Frame::Binary(frame) = frame else { return Err(Code::InvalidFrame.into()) };
         self.pace.takes_bytes(&self.relay.rates, frame.len());
         self.inbox.push(frame);
-        self.take()
+        Ok(())
     }
 
     /// Takes what has come, up to what has to wait, and not so much that others do.
@@ -330,12 +331,12 @@ impl Connection {
             self.answers_at = (sequence > through).then_some(sequence);
             if self.answers_at.is_none() {
                 let last = parts.next_back().unwrap_or_else(|| Bytes::from_static(EMPTY));
-                parts.for_each(|part| self.socket.send_stock(YMessage::Update(part), owner));
+                parts.for_each(|part| self.socket.send_stock(YMessage::Update(part), owner.clone()));
                 self.socket.send_stock(YMessage::SyncStep2(last), owner);
                 return Ok(());
             }
         }
-        parts.for_each(|part| self.socket.send_stock(YMessage::Update(part), owner));
+        parts.for_each(|part| self.socket.send_stock(YMessage::Update(part), owner.clone()));
         self.was_sent(through);
         Ok(())
     }
