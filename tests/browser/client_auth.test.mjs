@@ -4,8 +4,11 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import test from 'node:test'
 
-import { on, startPages, stopClock, until } from './client_page.mjs'
+import { on, startPages, stopClock, until, untilAnswered } from './client_page.mjs'
 import { startRelay, temporaryFolder, tidewell } from './relay.mjs'
+
+/** First bytes of the messages of `tidewell.v1` that hold edits: a push, and an answer. */
+const pushes = [4, 5]
 
 /** A relay with keys, a page whose `mint` makes tokens, and which counts sockets. */
 async function start(t) {
@@ -167,6 +170,46 @@ test('whoever waits for a relay that lets nobody in hears why, and resume asks f
     await doc.saved('relay')
   })
   assert.deepEqual(await counts(page), [2, 2])
+})
+
+test('what was left behind is pushed with another token, although the relay let nobody in while it was tried', async t => {
+  const { relay, page } = await start(t)
+  await page.evaluate(pushes => {
+    globalThis.lost = []
+    const { send } = WebSocket.prototype
+    WebSocket.prototype.send = function (frame) {
+      if (globalThis.isLossy && pushes.includes(frame[0])) globalThis.lost.push(this)
+      else send.call(this, frame)
+    }
+  }, pushes)
+  await openWith(page, relay, () => (globalThis.isStale ? 'e30.e30.e30' : globalThis.mint('write', '1h')))
+  await until(page, ({ doc }) => doc.status.link === 'live')
+  await on(page, async ({ client, doc }) => {
+    client.pause()
+    doc.text('notes').insert(0, 'left behind')
+    await doc.close()
+    globalThis.isLossy = true
+    client.resume()
+  })
+  await page.waitForFunction(() => globalThis.lost.length > 0)
+  await page.evaluate(() => {
+    globalThis.isStale = true
+    for (const socket of globalThis.lost) socket.close()
+  })
+  await until(page, ({ errors }) => errors.includes('invalid_token'))
+  await untilAnswered(page, async () => {
+    const { held } = await navigator.locks.query()
+    return held.every(({ name }) => !name.includes('/open/test/doc/'))
+  })
+  await on(page, async ({ client }) => {
+    globalThis.isStale = false
+    globalThis.isLossy = false
+    client.resume()
+  })
+  const other = await (await startPages(t)).page()
+  await other.exposeFunction('mint', () => page.evaluate(() => globalThis.mint('write', '1h')))
+  await openWith(other, relay, () => globalThis.mint())
+  await until(other, ({ doc }) => doc.text('notes').toString() === 'left behind')
 })
 
 test('what is edited without the right to is refused with forbidden, becomes a branch, and can be merged with another token', async t => {
