@@ -62,6 +62,22 @@ const trappableModule = () => {
   }
 }
 
+/** Holds a read back after `globalThis.readsLeft` others, until `goOn`. */
+const holdableReads = () => {
+  const { set } = Object.getOwnPropertyDescriptor(IDBTransaction.prototype, 'oncomplete')
+  const kept = []
+  Object.defineProperty(IDBTransaction.prototype, 'oncomplete', {
+    set(complete) {
+      set.call(this, event => {
+        if (this.mode === 'readonly' && globalThis.readsLeft-- === 0) kept.push(() => complete(event))
+        else complete(event)
+      })
+    },
+  })
+  globalThis.isKept = () => kept.length > 0
+  globalThis.goOn = () => kept.pop()()
+}
+
 test('a trap while an edit is written loses nothing: not that edit, not those before and after, and is reported as recovered', async t => {
   const page = await (await startPages(t)).page(trappableModule)
   await openDevice(page)
@@ -518,20 +534,7 @@ test('a row from the relay with which the module fails is set aside in a documen
 test('what another tab tells while the module starts anew is not missed', async t => {
   const pages = await startPages(t)
   const [page, other] = [await pages.page(trappableModule), await pages.page()]
-  await page.evaluate(() => {
-    const { set } = Object.getOwnPropertyDescriptor(IDBTransaction.prototype, 'oncomplete')
-    const kept = []
-    Object.defineProperty(IDBTransaction.prototype, 'oncomplete', {
-      set(complete) {
-        set.call(this, event => {
-          if (this.mode === 'readonly' && globalThis.readsLeft-- === 0) kept.push(() => complete(event))
-          else complete(event)
-        })
-      },
-    })
-    globalThis.isKept = () => kept.length > 0
-    globalThis.goOn = () => kept.pop()()
-  })
+  await page.evaluate(holdableReads)
   await openDevice(page, { document: 'test/one' })
   await on(page, ({ client }) => client.doc('test/two'))
   await openDevice(other, { document: 'test/one' })
@@ -638,4 +641,26 @@ test('what is typed into a document that a new module could not read comes into 
   assert.deepEqual(await on(page, texts), ['test/one', 'of test/two', 'test/three'])
   const codes = await on(page, ({ errors }) => errors.map(error => error.code))
   assert.deepEqual(codes, ['device_failed', 'recovered'])
+})
+
+test('what is typed into a document that has been loaded anew, while another one has not, is written before it is called saved', async t => {
+  const page = await (await startPages(t)).page(trappableModule)
+  await page.evaluate(holdableReads)
+  await openDevice(page)
+  const seen = await on(page, async ({ client, doc }) => {
+    const second = await client.doc('test/second')
+    doc.text('notes').insert(0, 'before ')
+    second.text('notes')
+    await doc.saved('device')
+    globalThis.readsLeft = 1
+    globalThis.trap = { name: 'core_tick', times: 1 }
+    while (!globalThis.isKept()) await new Promise(resolve => setTimeout(resolve, 10))
+    doc.edit(d => d.text('notes').insert(7, 'during'))
+    second.text('notes').insert(0, 'too')
+    const saved = [doc, second].map(open => open.saved('device'))
+    globalThis.goOn()
+    await Promise.all(saved)
+    return [doc.text('notes').toString(), second.text('notes').toString(), doc.status.unsent.edits]
+  })
+  assert.deepEqual(seen, ['before during', 'too', 2])
 })

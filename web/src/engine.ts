@@ -16,7 +16,7 @@ import {
 } from './device/store.js'
 import type { CoreStatus, Effect } from './effect.js'
 import { errorFrom, TidewellError } from './error.js'
-import type { Input, Replica } from './replica.js'
+import { type Input, makeEdits, type Replica } from './replica.js'
 import { isSameStatus, type Status } from './status.js'
 import type { Tabs } from './tabs.js'
 import { type Core, isTrap, replaceWasm, type Wasm, wasmGeneration } from './wasm.js'
@@ -100,6 +100,8 @@ export function startRecovery(engine: Engine, failure: unknown): void {
   const recovered = engine.recover(engine, failure).catch((error: unknown) => report(engine, error))
   engine.recovery = recovered.then(() => {
     engine.recovery = undefined
+    // All drafts, before anybody is told anything: whoever is may edit any document.
+    for (const replica of engine.replicas.values()) restoreDraft(engine, replica)
     for (const replica of engine.replicas.values()) flush(engine, replica)
     act(engine, () => undefined)
     for (const replica of engine.replicas.values()) {
@@ -108,6 +110,16 @@ export function startRecovery(engine: Engine, failure: unknown): void {
     }
     tell(engine)
   })
+}
+
+/** Makes the edits in the new module that the last one had not written, and those since: until now nothing was made in it. */
+function restoreDraft(engine: Engine, replica: Replica): void {
+  if (engine.isClosed || engine.recovery !== undefined || replica.id < 0) return
+  try {
+    for (const refusal of call(engine, core => makeEdits(core, replica))) report(engine, refusal)
+  } catch (error) {
+    if (!isRecovery(error)) report(engine, error)
+  }
 }
 
 /** Tells the application of an error. */

@@ -23,7 +23,7 @@ import {
   startRecovery,
 } from './engine.js'
 import { errorFrom, TidewellError } from './error.js'
-import { failWaiting, type Input, type Replica } from './replica.js'
+import { failWaiting, type Replica } from './replica.js'
 import type { Told } from './tabs.js'
 import { type Core, isTrap, replaceWasm, wasmGeneration } from './wasm.js'
 
@@ -268,7 +268,7 @@ async function reload(engine: Engine, replica: Replica, own: ReadonlySet<string>
       replica,
       stored.outbox.filter(row => own.has(rowName(row))),
     )
-    restore(engine, replica)
+    restoreWatches(engine, replica)
   } catch (error) {
     if (isTrap(error)) throw error
     // The others go on.
@@ -311,12 +311,6 @@ export async function withUnsaved(device: Device, replica: Replica): Promise<Sto
   }
 }
 
-/** Makes the turn's edits again, and the watches. */
-function restore(engine: Engine, replica: Replica): void {
-  restoreWatches(engine, replica)
-  restoreEdits(engine, replica)
-}
-
 /** Tells everybody who watches or waits of a document that was loaded anew. */
 export function restoreWatches(engine: Engine, replica: Replica): void {
   const core = engine.core
@@ -344,54 +338,6 @@ export function restoreWatches(engine: Engine, replica: Replica): void {
   const newest: number | undefined = core.status(replica.id)[5]
   for (const waiter of replica.waiters) waiter.row = newest ?? waiter.row
   for (const listener of replica.valueListeners) engine.tasks.push(listener)
-}
-
-function restoreEdits(engine: Engine, replica: Replica): void {
-  replica.failures += 1
-  // With these edits the module has failed twice: without them everything else goes on.
-  if (replica.edits.length > 0 && replica.failures > 2) {
-    replica.edits = []
-    replica.lost = { code: 'invalid_value', isHeard: false }
-    report(engine, new TidewellError('invalid_value', `edits of "${replica.name}" make the module fail`))
-  }
-  const made: Input[][] = []
-  const refusals: unknown[] = []
-  for (const edit of replica.edits) {
-    const refusal = makeAgain(engine, replica, made, edit)
-    if (refusal === undefined) made.push(edit)
-    else refusals.push(refusal)
-  }
-  replica.edits = made
-  for (const refusal of refusals) {
-    const code = refusal instanceof TidewellError ? refusal.code : 'invalid_value'
-    replica.lost = { code, isHeard: false }
-    report(engine, refusal)
-  }
-}
-
-/** Makes an edit behind those that were `made`, all of it or nothing. Answers why it cannot be made, if it cannot. */
-function makeAgain(
-  { core }: Engine,
-  { id }: Replica,
-  made: readonly Input[][],
-  edit: readonly Input[],
-): unknown {
-  let count = 0
-  try {
-    for (const input of edit) {
-      input(core, id)
-      count += 1
-    }
-    return undefined
-  } catch (error) {
-    if (isTrap(error)) throw error
-    // Of a call that fails nothing is in the draft.
-    if (count > 0) {
-      core.discard(id)
-      for (const input of made.flat()) input(core, id)
-    }
-    return errorFrom(error)
-  }
 }
 
 /** One stored row. */

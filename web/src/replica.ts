@@ -3,11 +3,11 @@
 import type { Code } from './code.js'
 import type { Cursor, OutboxRow } from './device/store.js'
 import type { CoreStatus, DeltaOperation } from './effect.js'
-import { TidewellError } from './error.js'
+import { errorFrom, TidewellError } from './error.js'
 import { newId } from './new_id.js'
 import type { Status } from './status.js'
 import type { Told } from './tabs.js'
-import type { Core } from './wasm.js'
+import { type Core, isTrap } from './wasm.js'
 
 /** A call of the module that edits, kept until its bytes are out: a module that fails starts anew with it. */
 export type Input = (core: Core, id: number) => void
@@ -140,6 +140,50 @@ export function lossAtEnd(replica: Replica): TidewellError | undefined {
   if (lost !== undefined && !lost.isHeard) return lossError(replica, lost.code)
   // It could not be loaded again.
   return replica.edits.length > 0 ? lossError(replica, 'device_failed') : undefined
+}
+
+/** Makes the turn's edits in a draft that has none of them. Answers why some cannot be made: those are lost. */
+export function makeEdits(core: Core, replica: Replica): readonly unknown[] {
+  replica.failures += 1
+  const refusals: unknown[] = []
+  // With these edits the module has failed twice: without them everything else goes on.
+  if (replica.edits.length > 0 && replica.failures > 2) {
+    replica.edits = []
+    refusals.push(new TidewellError('invalid_value', `edits of "${replica.name}" make the module fail`))
+  }
+  const made: Input[][] = []
+  for (const edit of replica.edits) {
+    const refusal = makeAgain(core, replica, made, edit)
+    if (refusal === undefined) made.push(edit)
+    else refusals.push(refusal)
+  }
+  replica.edits = made
+  const last = refusals.at(-1)
+  if (last !== undefined) {
+    const code = last instanceof TidewellError ? last.code : 'invalid_value'
+    replica.lost = { code, isHeard: false }
+  }
+  return refusals
+}
+
+/** Makes an edit behind those that were `made`, all of it or nothing. Answers why it cannot be made, if it cannot. */
+function makeAgain(core: Core, { id }: Replica, made: readonly Input[][], edit: readonly Input[]): unknown {
+  let count = 0
+  try {
+    for (const input of edit) {
+      input(core, id)
+      count += 1
+    }
+    return undefined
+  } catch (error) {
+    if (isTrap(error)) throw error
+    // Of a call that fails nothing is in the draft.
+    if (count > 0) {
+      core.discard(id)
+      for (const input of made.flat()) input(core, id)
+    }
+    return errorFrom(error)
+  }
 }
 
 /** Everything of an ended document is on the disk: others may adopt its rows, and those that it had adopted. */
