@@ -664,3 +664,47 @@ test('what is typed into a document that has been loaded anew, while another one
   })
   assert.deepEqual(seen, ['before during', 'too', 2])
 })
+
+test('an edit is not given up for failures of the module that were not its own', async t => {
+  const page = await (await startPages(t)).page(trappableModule)
+  await openDevice(page)
+  const seen = await on(page, async ({ client, doc, errors }) => {
+    const read = await client.doc('test/read')
+    read.text('notes')
+    doc.text('notes').insert(0, 'other')
+    await doc.saved('device')
+    for (const failure of [1, 2, 3, 4]) {
+      globalThis.trap = { name: 'core_value', times: 1 }
+      try {
+        doc.value
+      } catch {
+        // That it starts anew.
+      }
+      if (failure > 2) read.text('notes').insert(0, 'innocent ')
+      while (errors.length < failure) await new Promise(resolve => setTimeout(resolve, 10))
+    }
+    await read.saved('device')
+    return [read.text('notes').toString(), errors.map(error => error.code)]
+  })
+  assert.deepEqual(seen, ['innocent innocent ', Array(4).fill('recovered')])
+})
+
+test('an edit is not given up for those of another document, with which the module fails', async t => {
+  const page = await (await startPages(t)).page(trappableModule)
+  await openDevice(page)
+  const seen = await on(page, async ({ client, doc, errors }) => {
+    const other = await client.doc('test/other')
+    other.list('l')
+    doc.text('notes').insert(0, 'innocent')
+    globalThis.trap = { name: 'core_list_insert', times: 1000 }
+    other.list('l').push(1)
+    const code = await other.saved('device').catch(error => error.code)
+    await doc.saved('device')
+    return [code, doc.text('notes').toString(), errors.map(error => error.code)]
+  })
+  assert.deepEqual(seen, [
+    'invalid_value',
+    'innocent',
+    ['recovered', 'recovered', 'recovered', 'invalid_value'],
+  ])
+})

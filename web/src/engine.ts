@@ -57,10 +57,7 @@ export interface Engine {
 /** The module, for a call that only reads or changes nothing of the application's. Fails with `recovered` while it starts anew. */
 export function call<T>(engine: Engine, run: (core: Core) => T): T {
   if (engine.isClosed) throw new TidewellError('closed')
-  if (engine.recovery !== undefined || engine.generation !== wasmGeneration()) {
-    startRecovery(engine, undefined)
-    throw new TidewellError('recovered', 'the document is being loaded again')
-  }
+  if (isRecovering(engine)) throw new TidewellError('recovered', 'the document is being loaded again')
   try {
     return run(engine.core)
   } catch (thrown) {
@@ -68,6 +65,12 @@ export function call<T>(engine: Engine, run: (core: Core) => T): T {
     startRecovery(engine, thrown)
     throw new TidewellError('recovered', 'the document is being loaded again', thrown)
   }
+}
+
+/** True while the module starts anew, which begins here if another client of the page has thrown it away. */
+export function isRecovering(engine: Engine): boolean {
+  if (engine.generation !== wasmGeneration()) startRecovery(engine, undefined)
+  return engine.recovery !== undefined
 }
 
 /** Calls the module where nobody could catch an error, and carries out what follows. */
@@ -114,11 +117,12 @@ export function startRecovery(engine: Engine, failure: unknown): void {
 
 /** Makes the edits in the new module that the last one had not written, and those since: until now nothing was made in it. */
 function restoreDraft(engine: Engine, replica: Replica): void {
-  if (engine.isClosed || engine.recovery !== undefined || replica.id < 0) return
+  if (engine.isClosed || isRecovering(engine) || replica.id < 0) return
   try {
     for (const refusal of call(engine, core => makeEdits(core, replica))) report(engine, refusal)
   } catch (error) {
-    if (!isRecovery(error)) report(engine, error)
+    if (isRecovery(error)) replica.failures += 1
+    else report(engine, error)
   }
 }
 
@@ -142,12 +146,13 @@ export function edit(engine: Engine, replica: Replica, input: Input, isCounting 
   if (engine.isClosed || replica.ending.signal.aborted) throw new TidewellError('closed')
   const running = replica.depth > 0 ? replica.edits.at(-1) : undefined
   replica.isCounting ||= isCounting
-  if (engine.recovery === undefined) {
+  if (!isRecovering(engine)) {
     try {
       call(engine, core => input(core, replica.id))
     } catch (error) {
       // After a trap the input is kept and made again; an edit that was refused is not.
       if (!isRecovery(error)) throw error
+      replica.failures += 1
     }
   }
   if (running !== undefined) {
@@ -171,12 +176,13 @@ export function queueFlush(engine: Engine, replica: Replica): void {
 /** Writes the edits so far into the document, unless an `edit` is still running. */
 export function flush(engine: Engine, replica: Replica): void {
   if (replica.edits.length === 0 || replica.depth > 0 || replica.id < 0) return
-  if (engine.isClosed || engine.recovery !== undefined) return
+  if (engine.isClosed || isRecovering(engine)) return
   try {
     call(engine, core => core.commit(replica.id, Date.now(), replica.edits.length))
     settle(engine, replica)
   } catch (error) {
-    if (!isRecovery(error)) report(engine, error)
+    if (isRecovery(error)) replica.failures += 1
+    else report(engine, error)
   }
 }
 

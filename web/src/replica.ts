@@ -105,7 +105,7 @@ export interface Replica {
   hasMissedBranch: boolean
   /** Calls that may succeed when where it stands at the relay has changed. */
   readonly retries: Set<() => void>
-  /** How often the module has failed since a turn was written. */
+  /** How often the module has failed with this turn's edits. */
   failures: number
   /** What other tabs tell while the document is being loaded. */
   early: Told[] | undefined
@@ -142,13 +142,17 @@ export function lossAtEnd(replica: Replica): TidewellError | undefined {
   return replica.edits.length > 0 ? lossError(replica, 'device_failed') : undefined
 }
 
+/** How often the module may fail with the same edits. */
+const failuresMax = 3
+
 /** Makes the turn's edits in a draft that has none of them. Answers why some cannot be made: those are lost. */
 export function makeEdits(core: Core, replica: Replica): readonly unknown[] {
-  replica.failures += 1
   const refusals: unknown[] = []
-  // With these edits the module has failed twice: without them everything else goes on.
-  if (replica.edits.length > 0 && replica.failures > 2) {
+  if (replica.edits.length === 0) replica.failures = 0
+  // Without them everything else goes on.
+  if (replica.failures >= failuresMax) {
     replica.edits = []
+    replica.failures = 0
     refusals.push(new TidewellError('invalid_value', `edits of "${replica.name}" make the module fail`))
   }
   const made: Input[][] = []
