@@ -708,3 +708,39 @@ test('an edit is not given up for those of another document, with which the modu
     ['recovered', 'recovered', 'recovered', 'invalid_value'],
   ])
 })
+
+test('nothing is called saved at the relay while the document is being loaded anew, whatever made the module fail', async t => {
+  for (const failing of ['other client', 'core_status']) {
+    const relay = await startRelay(t, { data: await temporaryFolder(t) })
+    const page = await (await startPages(t)).page(trappableModule)
+    await openDevice(page, { name: 'b', store: 'b' })
+    await openDevice(page, { url: relay.url })
+    const seen = await on(
+      page,
+      async ({ client, doc, errors }, failing) => {
+        client.pause()
+        doc.text('notes').insert(0, 'x')
+        await doc.saved('device')
+        globalThis.trap = { name: failing === 'core_status' ? failing : 'core_value', times: 1 }
+        try {
+          if (failing !== 'core_status') globalThis.devices.b.doc.value
+        } catch {
+          // That it starts anew.
+        }
+        let isSaved = false
+        const saved = doc.saved('relay').then(() => {
+          isSaved = true
+        })
+        while (errors.length === 0) await new Promise(resolve => setTimeout(resolve, 10))
+        const before = [isSaved, doc.status.unsent.edits]
+        client.resume()
+        await saved
+        return [...before, doc.status.unsent.edits]
+      },
+      failing,
+    )
+    assert.deepEqual(seen, [false, 1, 0], failing)
+    assert.equal(await page.evaluate(() => globalThis.traps), 1)
+    await page.close()
+  }
+})

@@ -263,13 +263,15 @@ async function savedAtRelay(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   let waiter: Waiter | undefined
-  const acknowledged = async () => {
+  const acknowledged = async (): Promise<void> => {
     await written(engine, replica)
     assertOpen(engine, replica)
     const { unheard } = replica
     replica.unheard = undefined
     if (unheard !== undefined) throw new TidewellError(unheard)
     readStatus(engine, replica)
+    // What was read before says nothing of now.
+    if (isStartingAnew(engine, [replica])) return acknowledged()
     if (replica.id < 0) throw new TidewellError('device_failed')
     const row = replica.coreStatus[5]
     if (row === undefined) return

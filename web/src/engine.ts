@@ -191,7 +191,9 @@ export function flush(engine: Engine, replica: Replica): void {
  * waited for.
  */
 export function isStartingAnew(engine: Engine, replicas: readonly Replica[]): boolean {
-  let isWritten = engine.recovery === undefined
+  // Of what could not be loaded nothing is to be had from the next module.
+  const isLoaded = replicas.some(({ id }) => id >= 0)
+  let isWritten = engine.recovery === undefined && !(isLoaded && isRecovering(engine))
   while (isWritten) {
     const before = replicas.map(replica => replica.edits)
     for (const replica of replicas) flush(engine, replica)
