@@ -744,3 +744,79 @@ test('nothing is called saved at the relay while the document is being loaded an
     await page.close()
   }
 })
+
+test('a wait that its signal ends takes no news of lost edits away from the next one', async t => {
+  const page = await (await startPages(t)).page(trappableModule)
+  await openDevice(page)
+  const codes = await on(page, async ({ doc, errors }) => {
+    globalThis.trap = { name: 'core_commit', times: 1000 }
+    doc.text('notes').insert(0, 'bad')
+    while (!errors.some(error => error.code === 'invalid_value'))
+      await new Promise(resolve => setTimeout(resolve, 10))
+    globalThis.trap = undefined
+    const ending = new AbortController()
+    const { signal } = ending
+    const waits = [doc.saved('device', { signal }), doc.saved('relay', { signal })]
+    ending.abort()
+    const outcomes = await Promise.allSettled(waits)
+    outcomes.push(...(await Promise.allSettled([doc.saved('device')])))
+    // Once is enough.
+    await doc.saved('device')
+    return outcomes.map(({ reason }) => reason?.code)
+  })
+  assert.deepEqual(codes, ['aborted', 'aborted', 'invalid_value'])
+})
+
+test('a wait that its signal ends, before or after a refusal, takes no news of it away from the next one', async t => {
+  for (const when of ['before', 'after']) {
+    const { refuser, page } = await refusedPage(t)
+    const codes = await on(
+      page,
+      async ({ client, doc }, when) => {
+        const hasBranch = async () => (await client.branches.list()).length > 0
+        const ending = new AbortController()
+        const notes = doc.text('notes')
+        // It goes on waiting for the next module then.
+        if (when === 'before') globalThis.trap = { name: 'core_value', times: 1 }
+        try {
+          doc.value
+        } catch {
+          // That it starts anew.
+        }
+        notes.insert(0, 'refused')
+        while (when === 'after' && !(await hasBranch())) await new Promise(resolve => setTimeout(resolve, 10))
+        const first = doc.saved('relay', { signal: ending.signal }).catch(error => error.code)
+        ending.abort()
+        while (!(await hasBranch())) await new Promise(resolve => setTimeout(resolve, 10))
+        return [await first, await doc.saved('relay').catch(error => error.code)]
+      },
+      when,
+    )
+    assert.deepEqual(codes, ['aborted', 'update_too_large'], when)
+    refuser.accept()
+    // Once is enough.
+    await on(page, ({ doc }) => doc.saved('relay'))
+    await page.close()
+  }
+})
+
+test('whoever waits for the disk hears once that an edit was set aside', async t => {
+  const page = await (await startPages(t)).page(trappableModule)
+  await page.evaluate(poisonRows)
+  await openDevice(page)
+  const codes = await on(page, async ({ doc }) => {
+    doc.map('words').set('k', 'poison')
+    const wait = doc.saved('device').catch(error => error.code)
+    globalThis.trap = { name: 'core_value', times: 1 }
+    try {
+      doc.value
+    } catch {
+      // That it starts anew.
+    }
+    const codes = [await wait]
+    for (const end of [() => doc.saved('device'), () => doc.close()])
+      codes.push(await end().catch(error => error.code))
+    return codes
+  })
+  assert.deepEqual(codes, ['device_corrupt', undefined, undefined])
+})

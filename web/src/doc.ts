@@ -108,8 +108,13 @@ export function makeDoc(engine: Engine, replica: Replica, close: () => Promise<v
     async saved(where, { signal } = {}) {
       if (where !== 'device' && where !== 'relay') throw new TidewellError('invalid_options', 'where')
       assertOpen(engine, replica)
-      if (where === 'device') await until(signal, () => savedOnDevice(engine, replica))
-      else await savedAtRelay(engine, replica, signal)
+      try {
+        if (where === 'device') await until(signal, () => savedOnDevice(engine, replica))
+        else await savedAtRelay(engine, replica, signal)
+      } catch (error) {
+        hear(replica, error)
+        throw error
+      }
     },
     close,
   }
@@ -229,6 +234,13 @@ function isSame(a: unknown, b: unknown): boolean {
   )
 }
 
+/** What has become of edits is told once. Not before it is thrown: a wait that its signal has ended tells nobody. */
+function hear(replica: Replica, error: unknown): void {
+  if (!(error instanceof TidewellError)) return
+  if (error.code === replica.unheard) replica.unheard = undefined
+  if (error.code === replica.lost?.code) replica.lost.isHeard = true
+}
+
 /** Waits until the edits so far are rows. Fails with the code of what prevents it, or of what has become of some. */
 async function written(engine: Engine, replica: Replica): Promise<void> {
   const before = replica.lost?.isHeard === true ? replica.lost : undefined
@@ -236,10 +248,7 @@ async function written(engine: Engine, replica: Replica): Promise<void> {
   if (replica.depth > 0) await null
   while (isStartingAnew(engine, [replica])) await moduleReady(engine)
   const { lost } = replica
-  if (lost !== undefined && lost !== before) {
-    lost.isHeard = true
-    throw lossError(replica, lost.code)
-  }
+  if (lost !== undefined && lost !== before) throw lossError(replica, lost.code)
   // The document could not be loaded again: they are in memory, and nowhere else.
   if (replica.edits.length > 0) throw new TidewellError('device_failed')
 }
@@ -266,15 +275,14 @@ async function savedAtRelay(
   const acknowledged = async (): Promise<void> => {
     await written(engine, replica)
     assertOpen(engine, replica)
-    const { unheard } = replica
-    replica.unheard = undefined
-    if (unheard !== undefined) throw new TidewellError(unheard)
+    if (replica.unheard !== undefined) throw new TidewellError(replica.unheard)
     readStatus(engine, replica)
     // What was read before says nothing of now.
     if (isStartingAnew(engine, [replica])) return acknowledged()
     if (replica.id < 0) throw new TidewellError('device_failed')
     const row = replica.coreStatus[5]
-    if (row === undefined) return
+    // Nobody would take the waiter away again, who then would hear of refusals.
+    if (row === undefined || signal?.aborted === true) return
     await new Promise<void>((done, reject) => {
       waiter = { row, done, fail: code => reject(new TidewellError(code)) }
       replica.waiters.add(waiter)
