@@ -8,11 +8,17 @@ import { serveFolder } from './folder_server.mjs'
 
 const WEB = fileURLToPath(new URL('../../web', import.meta.url))
 
-/** A browser with one profile, and a way to open empty pages of one origin in it. */
+/**
+ * A browser with one profile, and a way to open empty pages of one origin in it. The test fails when something in a page
+ * throws that nobody catches.
+ */
 export async function startPages(t) {
   const address = await serveFolder(t, WEB)
   const context = await (await startChromium(t)).newContext()
   context.setDefaultTimeout(60_000)
+  const uncaught = new Set()
+  context.on('weberror', thrown => uncaught.add(thrown.error().stack))
+  t.after(() => assert.deepEqual([...uncaught], [], 'nobody caught it'))
   return {
     address,
     context,

@@ -116,6 +116,54 @@ test('what is acknowledged is folded into few rows, and a start without network 
   )
 })
 
+test('how far a device has come is on its disk, and its next start asks the relay only for what is newer', async t => {
+  const relay = await startRelay(t, { data: await temporaryFolder(t) })
+  const page = await (await startPages(t)).page(() => {
+    const UPDATES = 35
+    globalThis.updateBytes = 0
+    const Socket = WebSocket
+    globalThis.WebSocket = class extends Socket {
+      constructor(...options) {
+        super(...options)
+        this.addEventListener('message', ({ data }) => {
+          if (new Uint8Array(data)[0] === UPDATES) globalThis.updateBytes += data.byteLength
+        })
+      }
+    }
+  })
+  await openDevice(page, { url: relay.url })
+  const push = ({ doc }) => {
+    doc.text('notes').insert(0, 'x'.repeat(1000))
+    return doc.saved('relay')
+  }
+  const sequences = async () =>
+    (await storeContent(page)).documents.values.map(({ cursor }) => cursor.sequence)
+  await on(page, push)
+  // The first is stored with the whole document, in its own time.
+  while ((await sequences()).length === 0) await page.waitForTimeout(10)
+  for (let edit = 2; edit <= 5; edit += 1) await on(page, push)
+  await on(page, ({ client }) => client.close())
+  assert.equal(Math.max(...(await sequences())), 5)
+  await openDevice(page, { name: 'b', storage: 'memory', url: relay.url })
+  await until(page, ({ doc }) => doc.text('notes').length === 5000, undefined, 'b')
+  await on(
+    page,
+    ({ client, doc }) => {
+      doc.text('notes').insert(0, 'new ')
+      return doc.saved('relay').then(client.close)
+    },
+    undefined,
+    'b',
+  )
+  await page.evaluate(() => {
+    globalThis.updateBytes = 0
+  })
+  await openDevice(page, { url: relay.url })
+  await until(page, ({ doc }) => doc.text('notes').length === 5004)
+  const bytes = await page.evaluate(() => globalThis.updateBytes)
+  assert.ok(bytes < 1000, `${bytes} bytes`)
+})
+
 test('whoever waits for the relay tries at once when the page is shown or the network is back, and never in a hurry', async t => {
   const data = await temporaryFolder(t)
   const relay = await startRelay(t, { data })

@@ -1,6 +1,6 @@
 // IndexedDB: open, load, write, and nothing else. What is written when is decided elsewhere.
 //
-// documents  name → { cursor }
+// documents  name → { cursor }, and [name] → { cursor }, which goes on from that one and means nothing without it
 // outbox     [document, opening, number] → a row that the relay has not acknowledged
 // received   [document, epoch, sequence, source] → updates that came from the relay or went there
 // branches   [document, branch, opening, number] → a row that the relay refused, or that builds on one, and the code
@@ -136,7 +136,9 @@ export function openDatabase(store: string, onLost: () => void): Promise<IDBData
 export function load(db: IDBDatabase, document: string): Promise<Stored> {
   return new Promise((resolve, reject) => {
     const tx = db.transaction(['documents', 'outbox', 'received', 'branches'], 'readonly')
-    const cursor: IDBRequest<{ cursor: Cursor } | undefined> = tx.objectStore('documents').get(document)
+    const documents = tx.objectStore('documents')
+    const first: IDBRequest<{ cursor: Cursor } | undefined> = documents.get(document)
+    const further: IDBRequest<{ cursor: Cursor } | undefined> = documents.get([document])
     const rows: IDBRequest<OutboxRow[]> = tx.objectStore('outbox').getAll(of(document))
     const updates: IDBRequest<Uint8Array[][]> = tx.objectStore('received').getAll(of(document))
     const keys = tx.objectStore('received').getAllKeys(of(document))
@@ -146,7 +148,8 @@ export function load(db: IDBDatabase, document: string): Promise<Stored> {
         key: key as unknown as ReceivedKey,
         updates: updates.result[at] ?? [],
       }))
-      resolve({ cursor: cursor.result?.cursor, received, outbox: rows.result, branches: branches() })
+      const cursor = first.result && (further.result ?? first.result).cursor
+      resolve({ cursor, received, outbox: rows.result, branches: branches() })
     }
     tx.onabort = () => reject(storeError(tx.error))
   })
@@ -232,7 +235,8 @@ export function write(
     // An error of one request aborts the transaction, and `error` is then told here too.
     tx.onabort = () => reject(storeError(tx.error))
     for (const change of changes) make(tx, change)
-    // Said outright it also completes when the page is on its way out.
+    // Said outright it also completes when the page is on its way out. No change may wait for a read: what it would then ask
+    // for comes too late.
     tx.commit()
   })
 }
@@ -267,7 +271,7 @@ function make(tx: IDBTransaction, change: Change): void {
         tx.objectStore('outbox').delete([document, row.opening, row.number])
       }
       // It may cover those of them that the relay has, and that the document goes on without.
-      tx.objectStore('documents').delete(document)
+      forgetCursor(tx.objectStore('documents'), document)
       return
     }
     case 'branch_ended': {
@@ -278,7 +282,7 @@ function make(tx: IDBTransaction, change: Change): void {
     case 'set_aside':
       tx.objectStore('set_aside').add({ document: change.document, row: change.row })
       // It promises that everything before it is here: without it the relay is asked for what is missing.
-      tx.objectStore('documents').delete(change.document)
+      forgetCursor(tx.objectStore('documents'), change.document)
       if ('key' in change.row) tx.objectStore('received').delete([...change.row.key])
       else tx.objectStore('outbox').delete([change.document, change.row.opening, change.row.number])
       return
@@ -291,14 +295,13 @@ function putCursor(
   documents: IDBObjectStore,
   { document, cursor, goesOn }: Change & { kind: 'cursor' },
 ): void {
-  if (!goesOn) {
-    documents.put({ cursor }, document)
-    return
-  }
-  const count = documents.count(document)
-  count.onsuccess = () => {
-    if (count.result > 0) documents.put({ cursor }, document)
-  }
+  if (!goesOn) forgetCursor(documents, document)
+  documents.put({ cursor }, goesOn ? [document] : document)
+}
+
+function forgetCursor(documents: IDBObjectStore, document: string): void {
+  documents.delete(document)
+  documents.delete([document])
 }
 
 /** All keys that begin with a document's name, or more: arrays sort after everything else. */
