@@ -171,6 +171,22 @@ test('a refused edit becomes a branch, the document goes on without it, and merg
   assert.deepEqual(await on(page, ({ errors }) => errors.map(String)), [])
 })
 
+test('a refused edit becomes a branch in memory, too, on a page without https', async t => {
+  const { refuser, pages } = await start(t)
+  const page = await pages.page(() => {
+    // Browsers give it to pages with https alone.
+    delete Crypto.prototype.randomUUID
+  })
+  await openDevice(page, { storage: 'memory', url: refuser.syncUrl })
+  refuser.refuse()
+  await on(page, types, 'refused ')
+  await until(page, ({ doc }) => doc.text('notes').toString() === '')
+  assert.equal(await on(page, refusal), 'update_too_large')
+  const branch = { document: 'test/doc', code: 'update_too_large', edits: 1, hasBytes: true }
+  assert.deepEqual(await on(page, listed), [branch])
+  assert.deepEqual(await on(page, ({ errors }) => errors.map(String)), [])
+})
+
 test('of a branch whose first edits the relay has stored, merging sends the others only', async t => {
   const { relay, refuser, pages } = await start(t)
   const page = await pages.page()

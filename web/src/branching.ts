@@ -190,7 +190,7 @@ async function putAside(engine: Engine, replica: Replica, code: Code | undefined
   const branches =
     code === undefined
       ? call(engine, () => joining(engine, stored.branches, own, stored.received))
-      : [{ document: replica.name, id: crypto.randomUUID(), code, rows: own }]
+      : [{ document: replica.name, id: newId(), code, rows: own }]
   const aside = new Set(branches.flatMap(branch => branch.rows.map(rowName)))
   engine.device.push(branches.map(branch => ({ kind: 'branched', branch })))
   // In the new replica nothing is left of what they wait for.
