@@ -21,12 +21,12 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 /// Sends all of a message but its end, and waits for the close.
 async fn begins_and_never_ends(mut client: Client, frames: Arc<[Bytes]>) {
-    for frame in frames.iter().cloned() {
-        if client.socket.send(Message::Binary(frame)).await.is_err() {
-            break;
-        }
-    }
     let away = async {
+        for frame in frames.iter().cloned() {
+            if client.socket.send(Message::Binary(frame)).await.is_err() {
+                break;
+            }
+        }
         loop {
             if let RelayMessage::GoAway { after_ms } = client.next().await {
                 assert!((5_000..=30_000).contains(&after_ms), "{after_ms}");
