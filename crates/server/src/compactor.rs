@@ -37,7 +37,7 @@ pub(crate) struct HistoryLimits {
     /// So many bytes of one document.
     pub(crate) document_bytes_max: u64,
     /// So many bytes of a tenant's documents together.
-    pub(crate) tenant_bytes_max: u64,
+    pub(crate) tenant_bytes_max: Option<u64>,
 }
 
 /// Why a compaction failed.

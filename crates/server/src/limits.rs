@@ -333,7 +333,7 @@ pub(crate) const GIVE_BACK_REST: u32 = 20;
 /// A connection that leaves unread what it shares with others counts this often what is its part of that.
 pub(crate) const COUNT_AGAIN_EVERY: Duration = Duration::from_secs(1);
 
-/// Who makes the relay keep less is not sent away for it.
+/// Who makes the relay keep less is not sent away for the memory that the process takes.
 pub(crate) const SHED_BYTES_MIN: usize = 64 << 10;
 
 /// A connection looks again when half a message has grown by so much. As in [`SHED_BYTES_MIN`], less does not matter.

@@ -300,7 +300,7 @@ fn history_limits(options: &ServeOptions) -> HistoryLimits {
     HistoryLimits {
         kept_for: options.history,
         document_bytes_max: options.document_bytes_max,
-        tenant_bytes_max: options.tenant_bytes_max.unwrap_or(u64::MAX),
+        tenant_bytes_max: options.tenant_bytes_max,
     }
 }
 

@@ -14,8 +14,8 @@ async fn a_snapshot_keeps_the_rows_of_the_history_and_deletes_older_ones() {
     }
     store.swap_snapshot(&snapshot(&a, 3, b"snapshot"), 400).unwrap();
     assert_eq!(store.prune(&each([&name("b")], since(200))).unwrap(), 0, "another document");
-    assert_eq!(store.readers(1).prunable(since(100), u64::MAX).await.unwrap(), []);
-    assert_eq!(store.readers(1).prunable(since(200), u64::MAX).await.unwrap(), each([&a], since(200)));
+    assert_eq!(store.readers(1).prunable(since(100), None).await.unwrap(), []);
+    assert_eq!(store.readers(1).prunable(since(200), None).await.unwrap(), each([&a], since(200)));
     assert_eq!(store.prune(&each([&a], since(200))).unwrap(), 1);
     let found = load(&store, &a).await.unwrap().unwrap();
     assert_eq!((found.sequence, found.snapshot_sequence), (4, 3));
@@ -28,7 +28,7 @@ async fn a_snapshot_keeps_the_rows_of_the_history_and_deletes_older_ones() {
     assert_eq!((through, updates.len()), (4, 3));
     let both = [&name("b"), &a];
     assert_eq!(store.prune(&each(both, since(500))).unwrap(), 2, "what the snapshot does not cover stays");
-    assert_eq!(readers.prunable(since(500), u64::MAX).await.unwrap(), []);
+    assert_eq!(readers.prunable(since(500), None).await.unwrap(), []);
     assert_eq!(readers.since(a.clone(), 2, 1000).await.unwrap(), Since::Pruned);
     assert_eq!(load(&store, &a).await.unwrap().unwrap().sequence, 4);
 }
@@ -141,10 +141,10 @@ async fn a_history_that_has_too_many_bytes_is_shorter() {
     append(&mut store, 5..=6);
     store.swap_snapshot(&snapshot(&a, 5, b"snapshot"), 200).unwrap();
     let readers = store.readers(1);
-    assert_eq!(readers.prunable(bounded, u64::MAX).await.unwrap(), each([&a], bounded));
+    assert_eq!(readers.prunable(bounded, None).await.unwrap(), each([&a], bounded));
     assert_eq!(store.prune(&each(documents, bounded)).unwrap(), 2);
     assert_eq!(store.prune(&each(documents, bounded)).unwrap(), 0);
-    assert_eq!(readers.prunable(bounded, u64::MAX).await.unwrap(), []);
+    assert_eq!(readers.prunable(bounded, None).await.unwrap(), []);
     assert_eq!(readers.since(a.clone(), 1, 9000).await.unwrap(), Since::Pruned);
     let rows = Since::Rows { through: 6, updates: vec![update.clone(); 4] };
     assert_eq!(readers.since(a.clone(), 2, 9000).await.unwrap(), rows);
@@ -177,14 +177,14 @@ async fn the_documents_of_a_tenant_that_have_too_long_histories_together_have_sh
     }
     let readers = store.readers(1);
     let history = History { since_ms: 0, bytes_max: 3_500 };
-    for unbounded in [4_000, u64::MAX] {
+    for unbounded in [Some(4_000), None] {
         assert_eq!(readers.prunable(history, unbounded).await.unwrap(), []);
     }
-    let prunable = readers.prunable(history, 3_000).await.unwrap();
+    let prunable = readers.prunable(history, Some(3_000)).await.unwrap();
     let kept = |bytes_max| History { bytes_max, ..history };
     assert_eq!(prunable, [(names[0].clone(), kept(2_250)), (names[1].clone(), kept(750))]);
     assert_eq!(store.prune(&prunable).unwrap(), 8 + 3);
-    assert_eq!(readers.prunable(history, 3_000).await.unwrap(), []);
+    assert_eq!(readers.prunable(history, Some(3_000)).await.unwrap(), []);
     assert_eq!(readers.since(names[0].clone(), 7, 9_000).await.unwrap(), Since::Pruned);
     let rows = Since::Rows { through: 31, updates: vec![update; 23] };
     assert_eq!(readers.since(names[0].clone(), 8, 9_000).await.unwrap(), rows);
