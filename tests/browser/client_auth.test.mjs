@@ -1,6 +1,8 @@
 // Tokens: the client shows what the application's callback yields.
 
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import test from 'node:test'
 
@@ -210,6 +212,59 @@ test('what was left behind is pushed with another token, although the relay let 
   await other.exposeFunction('mint', () => page.evaluate(() => globalThis.mint('write', '1h')))
   await openWith(other, relay, () => globalThis.mint())
   await until(other, ({ doc }) => doc.text('notes').toString() === 'left behind')
+})
+
+/** The first token was refused, and the next attempt has come as far as `isThere` says. The page's clock stands still. */
+async function refusedOnce(page, relay, auth, isThere) {
+  await stopClock(page)
+  await openWith(page, relay, auth)
+  await page.clock.runFor(10)
+  await until(page, ({ doc }) => doc.status.link.refused === 'invalid_token')
+  while (!(await page.evaluate(isThere))) await page.clock.runFor(1000)
+}
+
+test('resume does not wait for an auth that was asked before it, and what that answers late counts for nothing', async t => {
+  const { relay, page } = await start(t)
+  const auth = asked => {
+    if (asked !== 2) return asked === 1 ? 'e30.e30.e30' : globalThis.mint('write', '1h')
+    return new Promise(resolve => {
+      globalThis.answer = () => resolve('e30.e30.e30')
+    })
+  }
+  await refusedOnce(page, relay, auth, () => globalThis.answer !== undefined)
+  await on(page, ({ client, links }) => {
+    links.length = 0
+    client.resume()
+  })
+  await until(page, ({ links }) => links.at(-1) === 'live')
+  assert.deepEqual(await on(page, ({ links }) => links), ['connecting', 'live'])
+  await on(page, async ({ doc }) => {
+    globalThis.answer()
+    await null
+    doc.text('notes').insert(0, 'x')
+    await doc.saved('relay')
+  })
+  assert.deepEqual(await counts(page), [3, 2])
+})
+
+test('resume does not wait for a connection that is on its way with the token that was refused', async t => {
+  const { relay, page } = await start(t)
+  const silent = createServer(socket => socket.on('error', () => {}).resume())
+  await once(silent.listen(0, '127.0.0.1'), 'listening')
+  t.after(() => silent.close())
+  await page.evaluate(url => {
+    const Socket = WebSocket
+    globalThis.WebSocket = class extends Socket {
+      constructor(address, protocol) {
+        super(globalThis.sockets.length === 1 ? url : address, protocol)
+      }
+    }
+  }, `ws://127.0.0.1:${silent.address().port}`)
+  const auth = asked => (asked < 3 ? 'e30.e30.e30' : globalThis.mint('write', '1h'))
+  await refusedOnce(page, relay, auth, () => globalThis.sockets.length === 2)
+  await on(page, ({ client }) => client.resume())
+  await until(page, ({ doc }) => doc.status.link === 'live')
+  assert.deepEqual(await counts(page), [3, 3])
 })
 
 test('what is edited without the right to is refused with forbidden, becomes a branch, and can be merged with another token', async t => {

@@ -70,29 +70,33 @@ export function keepConnection(url: string, Socket: SocketConstructor, events: C
   let timer: ReturnType<typeof setTimeout> | undefined
   let isPaused = false
   let isClosed = false
-  let isAsking = false
+  /** What `token` is being asked; another's answer counts for nothing. */
+  let asking: Promise<string> | undefined
   let refused: Code | undefined
   let holds = 0
   let held: Uint8Array<ArrayBuffer>[] = []
 
   function connect(): void {
+    if (socket !== undefined || isPaused || isClosed || asking !== undefined) return
     clearTimeout(timer)
     timer = undefined
-    if (socket !== undefined || isPaused || isClosed || isAsking) return
     if (events.token === undefined) {
       openSocket('')
       return
     }
-    isAsking = true
-    events.token().then(
+    const asked = events.token()
+    asking = asked
+    asked.then(
       token => {
-        isAsking = false
-        if (!isPaused && !isClosed) openSocket(token)
+        if (asking !== asked) return
+        asking = undefined
+        openSocket(token)
       },
       (error: unknown) => {
-        isAsking = false
+        if (asking !== asked) return
+        asking = undefined
         events.noToken(error)
-        if (!isPaused && !isClosed) wait()
+        wait()
         events.changed()
       },
     )
@@ -144,6 +148,14 @@ export function keepConnection(url: string, Socket: SocketConstructor, events: C
     attempt += 1
   }
 
+  /** Ends what is under way: whoever is asked for the token again may have another one. */
+  function abandon(): void {
+    asking = undefined
+    clearTimeout(timer)
+    timer = undefined
+    drop()
+  }
+
   function drop(): void {
     const which = socket
     if (which === undefined) return
@@ -168,7 +180,7 @@ export function keepConnection(url: string, Socket: SocketConstructor, events: C
   timer = setTimeout(connect, 0)
 
   return {
-    state: () => (isOpen ? 'open' : socket !== undefined || isAsking ? 'connecting' : 'offline'),
+    state: () => (isOpen ? 'open' : socket !== undefined || asking !== undefined ? 'connecting' : 'offline'),
     send(frame) {
       // The module's bytes are copies of their own, never shared.
       const bytes = frame as Uint8Array<ArrayBuffer>
@@ -201,25 +213,22 @@ export function keepConnection(url: string, Socket: SocketConstructor, events: C
     },
     pause() {
       isPaused = true
-      clearTimeout(timer)
-      timer = undefined
-      drop()
+      abandon()
       events.changed()
     },
     resume() {
       if (!isPaused && refused === undefined) return
       isPaused = false
-      // Whoever asks for it may have another token.
       refused = undefined
+      abandon()
       attempt = 0
       connect()
     },
     close() {
       isClosed = true
-      clearTimeout(timer)
+      abandon()
       globalThis.removeEventListener?.('online', hurry)
       page?.removeEventListener('visibilitychange', onVisibility)
-      drop()
     },
   }
 }
