@@ -267,6 +267,26 @@ test('resume does not wait for a connection that is on its way with the token th
   assert.deepEqual(await counts(page), [3, 3])
 })
 
+test('whoever listens hears that no socket could be made with the token', async t => {
+  const { relay, page } = await start(t)
+  await page.evaluate(() => {
+    globalThis.WebSocket = class {
+      constructor() {
+        throw new Error('not to such an address')
+      }
+    }
+  })
+  await openWith(page, relay, () => {
+    return new Promise(resolve => {
+      globalThis.answer = () => resolve('a token')
+    })
+  })
+  await until(page, ({ doc }) => doc.status.link === 'connecting')
+  await page.evaluate(() => globalThis.answer())
+  await until(page, ({ links }) => links.at(-1) === 'offline')
+  assert.deepEqual(await on(page, ({ errors }) => errors), ['disconnected'])
+})
+
 test('what is edited without the right to is refused with forbidden, becomes a branch, and can be merged with another token', async t => {
   const { relay, page } = await start(t)
   await openWith(page, relay, asked => globalThis.mint(asked === 1 ? 'read' : 'write', '1h'))

@@ -109,6 +109,7 @@ export function keepConnection(url: string, Socket: SocketConstructor, events: C
       mine = new Socket(url, subprotocol)
     } catch (error) {
       events.impossible(error)
+      events.changed()
       return
     }
     socket = mine
