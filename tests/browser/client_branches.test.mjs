@@ -187,6 +187,37 @@ test('a refused edit becomes a branch in memory, too, on a page without https', 
   assert.deepEqual(await on(page, ({ errors }) => errors.map(String)), [])
 })
 
+test('a document that is open for long keeps nothing of the branches that have ended in it', async t => {
+  const { refuser, pages } = await start(t)
+  const page = await pages.page(() => {
+    const listeners = new Map()
+    const { addEventListener, removeEventListener } = EventTarget.prototype
+    AbortSignal.prototype.addEventListener = function (type, listener, options) {
+      listeners.set(this, (listeners.get(this) ?? new Set()).add(listener))
+      return addEventListener.call(this, type, listener, options)
+    }
+    AbortSignal.prototype.removeEventListener = function (type, listener, options) {
+      listeners.get(this)?.delete(listener)
+      return removeEventListener.call(this, type, listener, options)
+    }
+    globalThis.waitingListeners = () =>
+      [...listeners].reduce((sum, [signal, { size }]) => sum + (signal.aborted ? 0 : size), 0)
+  })
+  await openDevice(page, { url: refuser.syncUrl })
+  await untilAnswered(page, hasKeeper)
+  refuser.refuse()
+  await on(page, types, 'refused')
+  assert.equal(await on(page, refusal), 'update_too_large')
+  const [before, after] = await on(page, async ({ client }) => {
+    const [branch] = await client.branches.list()
+    const before = globalThis.waitingListeners()
+    await branch.drop()
+    return [before, globalThis.waitingListeners()]
+  })
+  assert.ok(before > 0)
+  assert.equal(after, before)
+})
+
 test('of a branch whose first edits the relay has stored, merging sends the others only', async t => {
   const { relay, refuser, pages } = await start(t)
   const page = await pages.page()

@@ -198,5 +198,6 @@ async function endWhenPossible(
   } finally {
     replica.retries.delete(listener)
     engine.branchListeners.delete(listener)
+    closing.removeEventListener('abort', stop)
   }
 }
