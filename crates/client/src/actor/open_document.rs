@@ -156,6 +156,7 @@ impl Actor {
         let (Ok((mut stored, _)), Some(old), Some(writer)) = (log, self.core.replica(id), &self.writer)
         else {
             tracing::warn!(document = %document.shared.name, "refused edits stay where they are");
+            self.tell_status(id);
             return;
         };
         // Edits were made, and perhaps acknowledged, since the log was read.

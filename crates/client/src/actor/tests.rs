@@ -1,5 +1,7 @@
 use super::*;
+use crate::store::tests::{Power, directory_on};
 use bytes::Bytes;
+use std::path::Path;
 use tidewell_sync_core::limits::{FRAME_BYTES_MAX, UPDATE_BYTES_MAX};
 use tidewell_sync_core::protocol::{Access, ClientMessage, Position, RelayMessage, Resume};
 use tidewell_sync_core::state_vector::StateVector;
@@ -27,16 +29,13 @@ fn positions(effects: Vec<Effect>) -> Vec<Position> {
     positions.collect()
 }
 
-#[tokio::test]
-async fn a_document_asks_for_what_the_relay_has_of_its_branch() {
-    let folder = tempfile::tempdir().unwrap();
-    let options = Options {
-        paused: true,
-        ..Options::new("ws://127.0.0.1:1/v1/sync", Store::Directory(folder.path().into()))
-    };
-    let directory = Arc::new(Directory::open(folder.path()).unwrap());
+/// An actor with one document, of whose edit the relay has committed some and acknowledges nothing before its answer is
+/// complete (RM5).
+async fn with_an_edit(folder: &Path, directory: Directory) -> (Actor, ReplicaId) {
+    let options =
+        Options { paused: true, ..Options::new("ws://127.0.0.1:1/v1/sync", Store::Directory(folder.into())) };
     let (_commands, inbox) = mpsc::channel(1);
-    let (mut actor, _connection) = Actor::new(options, None, Some(directory), inbox).unwrap();
+    let (mut actor, _connection) = Actor::new(options, None, Some(Arc::new(directory)), inbox).unwrap();
     let (reply, opened) = oneshot::channel();
     actor.open(DocumentName::parse("acme/list/42").unwrap(), reply);
     let loaded = actor.loaded.recv().await.unwrap();
@@ -53,14 +52,41 @@ async fn a_document_asks_for_what_the_relay_has_of_its_branch() {
         transaction.get_or_insert_text("t").insert(transaction, 0, "x");
     };
     actor.core.with(id, |replica| replica.edit(0, 1, edit));
-    // The relay has committed some of it, and acknowledges nothing before the answer is complete (RM5).
     hear(&mut actor, &RelayMessage::Need { channel, state_vector: StateVector::default() });
     hear(&mut actor, &RelayMessage::Updates { channel, through: 1, updates: Vec::new() });
     assert_eq!(actor.core.replica(id).unwrap().cursor().map(|cursor| cursor.sequence), Some(1));
-    hear(&mut actor, &RelayMessage::Refused { channel, number: 2, code: Code::DocumentFull });
+    (actor, id)
+}
+
+#[tokio::test]
+async fn a_document_asks_for_what_the_relay_has_of_its_branch() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut actor, id) = with_an_edit(folder.path(), Directory::open(folder.path()).unwrap()).await;
+    hear(&mut actor, &RelayMessage::Refused { channel: id.0, number: 2, code: Code::DocumentFull });
 
     let refused = actor.refused.recv().await.unwrap();
     actor.branch_off(refused);
     assert_eq!(actor.core.replica(id).unwrap().unsent().edits, 0);
     assert_eq!(positions(actor.core.drain()), [Position::StateVector(StateVector::default())]);
+}
+
+#[tokio::test]
+async fn whoever_waits_hears_that_edits_are_refused_also_when_the_log_cannot_be_read_to_put_them_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let power = Power::default();
+    let (mut actor, id) = with_an_edit(folder.path(), directory_on(&power, folder.path())).await;
+    while actor.unsaved > 0 {
+        let report = actor.reports.recv().await.unwrap();
+        actor.report(report);
+    }
+    power.goes_after(0);
+    hear(&mut actor, &RelayMessage::Refused { channel: id.0, number: 2, code: Code::DocumentFull });
+    let (reply, mut saved) = oneshot::channel();
+    actor.documents.get_mut(&id).unwrap().saved_relay(actor.core.replica(id).unwrap(), reply);
+    saved.try_recv().unwrap_err();
+
+    let refused = actor.refused.recv().await.unwrap();
+    actor.branch_off(refused);
+    let told = saved.try_recv();
+    assert!(matches!(told, Ok(Err(SavedError::Refused(Code::DocumentFull)))), "{told:?}");
 }
