@@ -210,12 +210,12 @@ fn ad18_only_new_deletions_are_handed_on() {
 #[test]
 fn ad18_a_delete_set_that_yrs_would_read_otherwise_is_written_anew() {
     let sections = [(1, 0, vec![in_root("t").text("abcdefgh")])];
-    let clean = update_and_deletes(&sections, &[(1, vec![(0, 2), (4, 1), (6, 1)])]);
+    let clean = update_and_deletes(&sections, &[(1, vec![(0, 3), (4, 1), (6, 1)])]);
     let unclean = [
-        vec![(1, vec![(4, 1), (0, 2), (6, 1)])],
-        vec![(1, vec![(0, 2), (4, 1)]), (1, vec![(6, 1)])],
-        vec![(1, vec![(0, 2), (1, 1), (4, 1), (6, 1)])],
-        vec![(1, vec![(0, 2), (3, 0), (4, 1), (6, 1)]), (3, vec![])],
+        vec![(1, vec![(4, 1), (0, 3), (6, 1)])],
+        vec![(1, vec![(0, 3), (4, 1)]), (1, vec![(6, 1)])],
+        vec![(1, vec![(0, 3), (1, 1), (4, 1), (6, 1)])],
+        vec![(1, vec![(0, 3), (3, 0), (4, 1), (6, 1)]), (3, vec![])],
     ];
     for deletes in unclean {
         let mut guarded = Guarded::new();
