@@ -73,6 +73,13 @@ pub(super) const LIST: &[Mutant] = &[
         after: "let waiting = self.waiting.iter().filter_map(",
     },
     Mutant {
+        what: "A push with a gap is acknowledged.",
+        file: "room/member.rs",
+        before: r"(PushKind::Edit, false) => {
+                self.has_gap = true;",
+        after: "(PushKind::Edit, false) => {",
+    },
+    Mutant {
         what: "A gap that an answer has filled still holds back acknowledgements.",
         file: "room/member.rs",
         before: "self.has_gap = false;",
@@ -105,6 +112,16 @@ pub(super) const LIST: &[Mutant] = &[
         // Also of a document that was refused",
         after: r"        }
         // Also of a document that was refused",
+    },
+    Mutant {
+        what: "The refusal of an opening does not count as its answer.",
+        file: "replica/connection.rs",
+        before: r"            self.unanswered = self.unanswered.saturating_sub(1);
+            if self.unanswered > 0 {
+                return;
+            }
+        }",
+        after: "        }",
     },
     Mutant {
         what: "A cursor is kept while what was offered to the relay is not durable.",
