@@ -820,3 +820,123 @@ test('whoever waits for the disk hears once that an edit was set aside', async t
   })
   assert.deepEqual(codes, ['device_corrupt', undefined, undefined])
 })
+
+test('a document that makes every module fail is given up, and the others go on', async t => {
+  const page = await (await startPages(t)).page(trappableModule)
+  await openDevice(page)
+  const seen = await on(page, async ({ client, doc, errors }) => {
+    const second = await client.doc('test/second')
+    for (const open of [doc, second]) open.text('notes').insert(0, 'x')
+    doc.text('notes').onDelta(() => undefined)
+    await Promise.all([doc.saved('device'), second.saved('device')])
+    const codeOf = promise =>
+      promise.then(
+        () => 'resolved',
+        error => error.code,
+      )
+    const waits = ['waits', 'waits']
+    for (const [at, open] of [doc, second].entries()) {
+      codeOf(open.saved('relay')).then(code => {
+        waits[at] = code
+      })
+    }
+    await null
+    globalThis.trap = { name: 'core_text_content', times: 1000 }
+    try {
+      doc.text('notes').toDelta()
+    } catch {
+      // That it starts anew.
+    }
+    while (errors.length === 0) await new Promise(resolve => setTimeout(resolve, 10))
+    second.text('notes').insert(1, 'y')
+    waits.push(await codeOf(second.saved('device')))
+    // What was to be told of the text is what made it fail.
+    await doc.close()
+    globalThis.trap = undefined
+    const again = await client.doc('test/doc')
+    return [
+      ...waits,
+      second.text('notes').toString(),
+      again.text('notes').toString(),
+      errors.map(error => error.code),
+    ]
+  })
+  assert.deepEqual(seen, ['device_failed', 'waits', 'resolved', 'xy', 'x', ['device_failed', 'recovered']])
+})
+
+test('a document with which the module fails when it is opened is not, and the others go on', async t => {
+  const page = await (await startPages(t)).page(trappableModule)
+  await openDevice(page)
+  const seen = await on(page, async ({ client, doc, errors }) => {
+    doc.text('notes').insert(0, 'x')
+    await doc.saved('device')
+    // The module encodes the name when the document is added, and nothing else of the kind.
+    const { encodeInto } = TextEncoder.prototype
+    TextEncoder.prototype.encodeInto = function (text, bytes) {
+      if (text === 'ü') throw new WebAssembly.RuntimeError('unreachable (injected)')
+      return encodeInto.call(this, text, bytes)
+    }
+    const code = await client.doc('test/ü').catch(error => error.code)
+    doc.text('notes').insert(1, 'y')
+    await doc.saved('device')
+    return [code, doc.text('notes').toString(), errors.map(error => error.code)]
+  })
+  assert.deepEqual(seen, ['device_failed', 'xy', ['device_failed', 'recovered']])
+})
+
+test('documents are loaded anew though another client of the page throws the module away meanwhile', async t => {
+  const page = await (await startPages(t)).page(trappableModule)
+  await page.evaluate(holdableReads)
+  await openDevice(page, { name: 'b', store: 'b' })
+  await openDevice(page)
+  const seen = await on(page, async ({ doc, errors }) => {
+    const { b } = globalThis.devices
+    const fail = device => {
+      globalThis.trap = { name: 'core_value', times: 1 }
+      try {
+        device.doc.value
+      } catch {
+        // That it starts anew.
+      }
+    }
+    const later = () => new Promise(resolve => setTimeout(resolve, 10))
+    doc.text('notes').insert(0, 'x')
+    await doc.saved('device')
+    globalThis.readsLeft = 0
+    fail({ doc })
+    while (!globalThis.isKept()) await later()
+    while (b.errors.length === 0) await later()
+    fail(b)
+    globalThis.goOn()
+    await doc.saved('device')
+    return [globalThis.traps, doc.text('notes').toString(), errors.map(error => error.code)]
+  })
+  assert.deepEqual(seen, [2, 'x', ['recovered']])
+})
+
+test('a module that cannot be started is tried again, and until then nobody waits in vain', async t => {
+  const page = await (await startPages(t)).page(trappableModule)
+  await openDevice(page, { name: 'b', store: 'b' })
+  await openDevice(page)
+  const seen = await on(page, async ({ doc, errors }) => {
+    doc.text('notes').insert(0, 'x')
+    await doc.saved('device')
+    let code = 'waits'
+    doc.saved('relay').catch(error => {
+      code = error.code
+    })
+    await null
+    globalThis.trap = { name: 'core_value', times: 1 }
+    try {
+      globalThis.devices.b.doc.value
+    } catch {
+      // That the other client starts anew, and this one hears of it at its next call.
+    }
+    globalThis.trap = { name: 'core_new', times: 1 }
+    doc.text('notes').insert(1, 'y')
+    while (errors.length < 2) await new Promise(resolve => setTimeout(resolve, 10))
+    await doc.saved('device')
+    return [code, doc.text('notes').toString(), errors.map(error => error.code ?? error.message)]
+  })
+  assert.deepEqual(seen, ['device_failed', 'xy', ['unreachable (injected)', 'recovered']])
+})

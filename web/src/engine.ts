@@ -16,7 +16,7 @@ import {
 } from './device/store.js'
 import type { CoreStatus, Effect } from './effect.js'
 import { errorFrom, TidewellError } from './error.js'
-import { type Input, makeEdits, type Replica } from './replica.js'
+import { failWaiting, type Input, makeEdits, type Replica } from './replica.js'
 import { isSameStatus, type Status } from './status.js'
 import type { Tabs } from './tabs.js'
 import { type Core, isTrap, replaceWasm, type Wasm, wasmGeneration } from './wasm.js'
@@ -100,8 +100,7 @@ export async function moduleReady(engine: Engine): Promise<void> {
 export function startRecovery(engine: Engine, failure: unknown): void {
   if (engine.recovery !== undefined || engine.isClosed) return
   replaceWasm(engine.generation)
-  const recovered = engine.recover(engine, failure).catch((error: unknown) => report(engine, error))
-  engine.recovery = recovered.then(() => {
+  const recovered = () => {
     engine.recovery = undefined
     // All drafts, before anybody is told anything: whoever is may edit any document.
     for (const replica of engine.replicas.values()) restoreDraft(engine, replica)
@@ -112,7 +111,14 @@ export function startRecovery(engine: Engine, failure: unknown): void {
       refresh(engine, replica)
     }
     tell(engine)
-  })
+  }
+  // The next call tries again.
+  const failed = (error: unknown) => {
+    engine.recovery = undefined
+    for (const replica of engine.replicas.values()) if (replica.id < 0) failWaiting(replica, 'device_failed')
+    report(engine, error)
+  }
+  engine.recovery = engine.recover(engine, failure).then(recovered, failed)
 }
 
 /** Makes the edits in the new module that the last one had not written, and those since: until now nothing was made in it. */

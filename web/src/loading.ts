@@ -59,7 +59,7 @@ export async function loadReplica(engine: Engine, replica: Replica): Promise<voi
     replica.id = toBeLoaded
     startRecovery(engine, error)
     await moduleReady(engine)
-    if (replica.id === toBeLoaded) throw errorFrom(error)
+    if (replica.id === toBeLoaded) throw failedWith(replica, error)
   }
   const over: string[] = []
   for (const opening of new Set(stored.outbox.map(row => row.opening))) {
@@ -228,21 +228,25 @@ export function takeInto(engine: Engine, core: Core, replica: Replica, all: read
   })
 }
 
+/** A document that is to be loaded anew. */
+interface Load {
+  readonly replica: Replica
+  /** The names of the rows that it pushes. */
+  readonly own: ReadonlySet<string>
+  /** How often the module has failed with it. */
+  traps: number
+}
+
 /** Starts the module anew and loads every document into it, without the rows that make it fail. */
 export async function recover(engine: Engine, failure: unknown): Promise<void> {
   renew(engine)
-  const replicas = [...engine.replicas.values()].filter(replica => replica.id !== notLoaded)
-  const own = new Map(replicas.map(replica => [replica, new Set([...replica.rows.values()].map(rowName))]))
+  const loads = new Set<Load>()
+  for (const replica of engine.replicas.values()) {
+    const own = new Set([...replica.rows.values()].map(rowName))
+    if (replica.id !== notLoaded) loads.add({ replica, own, traps: 0 })
+  }
   try {
-    for (let attempt = 0; ; attempt += 1) {
-      try {
-        for (const replica of replicas) await reload(engine, replica, own.get(replica) ?? new Set())
-        break
-      } catch (error) {
-        if (!isTrap(error) || attempt >= attemptsMax) throw error
-        renew(engine)
-      }
-    }
+    while (!(await reloadAll(engine, loads))) renew(engine)
   } finally {
     // The relay knows the old instance's channels.
     engine.connection?.drop()
@@ -250,48 +254,68 @@ export async function recover(engine: Engine, failure: unknown): Promise<void> {
   report(engine, new TidewellError('recovered', undefined, failure))
 }
 
-/** Each sets a row aside. A store in which more rows are bad than this is not what the rows are to blame for. */
-const attemptsMax = 20
+/** Each sets a row of the document aside. With one that has more bad rows than this it is not the rows that are to blame. */
+const trapsMax = 20
 
-/** A document that cannot be read is reported, and stays without the module until it is closed and opened again. */
-async function reload(engine: Engine, replica: Replica, own: ReadonlySet<string>): Promise<void> {
-  const stored = await readPatiently(engine, replica)
-  if (stored === undefined) failWaiting(replica, 'device_failed')
-  if (stored === undefined || replica.ending.signal.aborted) return
-  try {
-    addToCore(engine, replica, stored)
-    replica.rows = new Map()
-    // What this tab pushed before it pushes again: its own rows, and those that it had adopted.
-    takeInto(
-      engine,
-      engine.core,
-      replica,
-      stored.outbox.filter(row => own.has(rowName(row))),
-    )
-    restoreWatches(engine, replica)
-  } catch (error) {
-    if (isTrap(error)) throw error
-    // The others go on.
-    if (replica.id >= 0) engine.core.remove(replica.id)
-    replica.id = toBeLoaded
-    failWaiting(replica, 'device_failed')
-    report(engine, error)
+/**
+ * Answers false when that needs another module. A document that cannot be read, or makes the module fail whatever is set aside,
+ * is reported, and stays without the module until it is closed and opened again.
+ */
+async function reloadAll(engine: Engine, loads: Set<Load>): Promise<boolean> {
+  for (const load of loads) {
+    const { replica } = load
+    try {
+      const stored = await readPatiently(engine, replica)
+      // Another client of the page has thrown the module away meanwhile.
+      if (engine.generation !== wasmGeneration()) return false
+      if (!replica.ending.signal.aborted) reload(engine, load, stored)
+    } catch (error) {
+      load.traps += 1
+      if (!isTrap(error) || load.traps > trapsMax) {
+        loads.delete(load)
+        giveUp(engine, replica, error)
+      }
+      if (isTrap(error)) return false
+    }
   }
+  return true
+}
+
+function reload(engine: Engine, { replica, own }: Load, stored: Stored): void {
+  addToCore(engine, replica, stored)
+  replica.rows = new Map()
+  // What this tab pushed before it pushes again: its own rows, and those that it had adopted.
+  takeInto(
+    engine,
+    engine.core,
+    replica,
+    stored.outbox.filter(row => own.has(rowName(row))),
+  )
+  restoreWatches(engine, replica)
+}
+
+/** The others go on. */
+function giveUp(engine: Engine, replica: Replica, error: unknown): void {
+  if (replica.id >= 0 && !isTrap(error)) engine.core.remove(replica.id)
+  replica.id = toBeLoaded
+  failWaiting(replica, 'device_failed')
+  report(engine, isTrap(error) ? failedWith(replica, error) : error)
+}
+
+function failedWith({ name }: Replica, trap: unknown): TidewellError {
+  return new TidewellError('device_failed', `the module fails with "${name}"`, trap)
 }
 
 /** Waits before a document that could not be read is read again, in milliseconds. */
 const readAgainMs = [200, 400, 800, 1600]
 
-async function readPatiently(engine: Engine, replica: Replica): Promise<Stored | undefined> {
+async function readPatiently(engine: Engine, replica: Replica): Promise<Stored> {
   for (let attempt = 0; ; attempt += 1) {
     try {
       return await withUnsaved(engine.device, replica)
     } catch (error) {
       const ms = readAgainMs[attempt]
-      if (ms === undefined || engine.isClosed) {
-        report(engine, error)
-        return undefined
-      }
+      if (ms === undefined || engine.isClosed) throw error
       await new Promise(resolve => setTimeout(resolve, ms))
     }
   }
