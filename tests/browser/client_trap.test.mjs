@@ -940,3 +940,38 @@ test('a module that cannot be started is tried again, and until then nobody wait
   })
   assert.deepEqual(seen, ['device_failed', 'xy', ['unreachable (injected)', 'recovered']])
 })
+
+test('types that nobody had named are named and edited while the module starts anew, before and after their document is loaded', async t => {
+  const page = await (await startPages(t)).page(trappableModule)
+  await page.evaluate(holdableReads)
+  await openDevice(page)
+  const seen = await on(page, async ({ client, doc, errors }) => {
+    await client.doc('test/second')
+    doc.map('odd').set('k', 1)
+    await doc.saved('device')
+    await doc.close()
+    const open = await client.doc('test/doc')
+    globalThis.readsLeft = 1
+    globalThis.trap = { name: 'core_value', times: 1 }
+    try {
+      open.value
+    } catch {
+      // That it starts anew.
+    }
+    open.edit(d => d.text('early').insert(0, 'x'))
+    while (!globalThis.isKept()) await new Promise(resolve => setTimeout(resolve, 10))
+    open.edit(d => d.list('late').push(1))
+    open.text('empty')
+    open.list('odd').push(2)
+    const saved = open.saved('device').catch(error => error.code)
+    globalThis.goOn()
+    const code = await saved
+    open.map('odd').set('l', 3)
+    return [code, open.value, errors.map(error => error.code)]
+  })
+  assert.deepEqual(seen, [
+    'invalid_path',
+    { early: 'x', late: [1], empty: '', odd: { k: 1, l: 3 } },
+    ['recovered', 'invalid_path'],
+  ])
+})

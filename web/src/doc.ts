@@ -5,6 +5,7 @@ import {
   call,
   type Engine,
   flush,
+  isRecovering,
   isRecovery,
   isStartingAnew,
   moduleReady,
@@ -129,7 +130,9 @@ function makeTypes(engine: Engine, replica: Replica): Types {
     if (Array.isArray(path)) return
     if (typeof path !== 'string') throw new TidewellError('invalid_path', 'a path is a string or an array')
     if (replica.root.get(path) === kind) return
-    call(engine, core => core.declare(replica.id, path, kind))
+    assertOpen(engine, replica)
+    // The next module is asked when it is there.
+    if (!isRecovering(engine)) call(engine, core => core.declare(replica.id, path, kind))
     replica.root.set(path, kind)
   }
   return {

@@ -16,7 +16,7 @@ import {
 } from './device/store.js'
 import type { CoreStatus, Effect } from './effect.js'
 import { errorFrom, TidewellError } from './error.js'
-import { failWaiting, type Input, makeEdits, type Replica } from './replica.js'
+import { declareRoots, failWaiting, type Input, makeEdits, type Replica } from './replica.js'
 import { isSameStatus, type Status } from './status.js'
 import type { Tabs } from './tabs.js'
 import { type Core, isTrap, replaceWasm, type Wasm, wasmGeneration } from './wasm.js'
@@ -121,10 +121,11 @@ export function startRecovery(engine: Engine, failure: unknown): void {
   engine.recovery = engine.recover(engine, failure).then(recovered, failed)
 }
 
-/** Makes the edits in the new module that the last one had not written, and those since: until now nothing was made in it. */
+/** Makes the edits in the new module that the last one had not written, and those since, with the roots that were named since. */
 function restoreDraft(engine: Engine, replica: Replica): void {
   if (engine.isClosed || isRecovering(engine) || replica.id < 0) return
   try {
+    call(engine, core => declareRoots(core, replica))
     for (const refusal of call(engine, core => makeEdits(core, replica))) report(engine, refusal)
   } catch (error) {
     if (isRecovery(error)) replica.failures += 1

@@ -23,7 +23,7 @@ import {
   startRecovery,
 } from './engine.js'
 import { errorFrom, TidewellError } from './error.js'
-import { failWaiting, type Replica } from './replica.js'
+import { declareRoots, failWaiting, type Replica } from './replica.js'
 import type { Told } from './tabs.js'
 import { type Core, isTrap, replaceWasm, wasmGeneration } from './wasm.js'
 
@@ -338,15 +338,7 @@ export async function withUnsaved(device: Device, replica: Replica): Promise<Sto
 /** Tells everybody who watches or waits of a document that was loaded anew. */
 export function restoreWatches(engine: Engine, replica: Replica): void {
   const core = engine.core
-  for (const [root, kind] of replica.root) {
-    try {
-      core.declare(replica.id, root, kind)
-    } catch (error) {
-      if (isTrap(error)) throw error
-      // Others use it as something else, which it is now.
-      replica.root.delete(root)
-    }
-  }
+  declareRoots(core, replica)
   for (const watch of replica.deltaWatches) {
     try {
       watch.watch = core.watch_text(replica.id, watch.path)

@@ -142,6 +142,19 @@ export function lossAtEnd(replica: Replica): TidewellError | undefined {
   return replica.edits.length > 0 ? lossError(replica, 'device_failed') : undefined
 }
 
+/** Tells the module what the application uses its root types as. */
+export function declareRoots(core: Core, { id, root }: Replica): void {
+  for (const [name, kind] of root) {
+    try {
+      core.declare(id, name, kind)
+    } catch (error) {
+      if (isTrap(error)) throw error
+      // Others use it as something else, which it is now.
+      root.delete(name)
+    }
+  }
+}
+
 /** How often the module may fail with the same edits. */
 const failuresMax = 3
 
