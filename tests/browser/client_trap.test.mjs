@@ -975,3 +975,42 @@ test('types that nobody had named are named and edited while the module starts a
     ['recovered', 'invalid_path'],
   ])
 })
+
+test('of a text that is watched nothing is told that was not there, though several modules are begun and a row is set aside', async t => {
+  const page = await (await startPages(t)).page(trappableModule)
+  await page.evaluate(poisonRows)
+  await openDevice(page)
+  const seen = await on(page, async ({ client, doc, errors }) => {
+    const second = await client.doc('test/second')
+    let shown = ''
+    doc.text('notes').onDelta(delta => {
+      let at = 0
+      for (const { insert, retain, delete: gone } of delta) {
+        if (at + (retain ?? gone ?? 0) > shown.length) throw new Error('beyond the end')
+        if (retain) at += retain
+        if (gone) shown = shown.slice(0, at) + shown.slice(at + gone)
+        if (insert) {
+          shown = shown.slice(0, at) + insert + shown.slice(at)
+          at += insert.length
+        }
+      }
+    })
+    doc.text('notes').insert(0, 'fine')
+    await doc.saved('device')
+    doc.text('notes').insert(4, ' poison')
+    second.text('notes').insert(0, 'poison')
+    await Promise.all([doc.saved('device'), second.saved('device')])
+    const recovered = async times => {
+      globalThis.trap = { name: 'core_tick', times: 1 }
+      const count = () => errors.filter(error => error.code === 'recovered').length
+      while (count() < times) await new Promise(resolve => setTimeout(resolve, 10))
+    }
+    // The first document is loaded again when the second one has made its module fail.
+    await recovered(1)
+    const once = shown
+    await recovered(2)
+    return [once, shown, errors.map(error => error.code ?? error.message)]
+  })
+  const codes = ['device_corrupt', 'device_corrupt', 'recovered', 'recovered']
+  assert.deepEqual(seen, ['fine', 'fine', codes])
+})

@@ -343,8 +343,10 @@ export function restoreWatches(engine: Engine, replica: Replica): void {
     try {
       watch.watch = core.watch_text(replica.id, watch.path)
       const content: readonly DeltaOperation[] = core.text_content(replica.id, watch.path)
-      const before = watch.length
-      engine.tasks.push(() => watch.tell(before > 0 ? [{ delete: before }, ...content] : content, false))
+      // What is there when it is told: the next module may load the document once more before.
+      engine.tasks.push(() =>
+        watch.tell(watch.length > 0 ? [{ delete: watch.length }, ...content] : content, false),
+      )
     } catch (error) {
       if (isTrap(error)) throw error
       // The text is gone with what could not be read: there is nothing to tell any more.
