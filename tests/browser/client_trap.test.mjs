@@ -471,6 +471,64 @@ test('whoever waits for the relay hears of a refusal also when the module fails 
   assert.deepEqual(codes, ['unreachable (injected)'])
 })
 
+test('a merge into a document that a new module could not read fails with device_failed, and is made when it is opened again', async t => {
+  const { refuser, page } = await refusedPage(t)
+  assert.deepEqual(await on(page, typeRefused), ['update_too_large', '', 1])
+  refuser.accept()
+  await page.evaluate(failingReads)
+  const code = await on(page, async ({ client, doc }) => {
+    globalThis.failingReads = 5
+    globalThis.trap = { name: 'core_value', times: 1 }
+    try {
+      doc.value
+    } catch {
+      // That it starts anew.
+    }
+    const [branch] = await client.branches.list()
+    return branch.merge().catch(error => error.code ?? String(error))
+  })
+  assert.equal(code, 'device_failed')
+  const [text, branches] = await on(page, async ({ client, doc }) => {
+    await doc.close()
+    const again = await client.doc('test/doc')
+    const [branch] = await client.branches.list()
+    await branch.merge()
+    await again.saved('relay')
+    return [again.text('notes').toString(), (await client.branches.list()).length]
+  })
+  assert.deepEqual([text, branches], ['refused', 0])
+})
+
+test('other tabs hear what they ask about branches of a document that a new module could not read meanwhile', async t => {
+  const page = await (await startPages(t)).page(trappableModule)
+  await page.evaluate(failingReads)
+  await openDevice(page)
+  await on(page, ({ doc }) => {
+    const other = new BroadcastChannel('tidewell/default/tabs')
+    other.onmessage = ({ data }) => {
+      globalThis.isHeard ||= data.kind === 'heard'
+    }
+    const { transaction } = IDBDatabase.prototype
+    IDBDatabase.prototype.transaction = function (...options) {
+      IDBDatabase.prototype.transaction = transaction
+      // It is read for the answer; the next module cannot.
+      const tx = transaction.apply(this, options)
+      globalThis.failingReads = 5
+      globalThis.trap = { name: 'core_value', times: 1 }
+      try {
+        doc.value
+      } catch {
+        // That it starts anew.
+      }
+      return tx
+    }
+    other.postMessage({ kind: 'who_heard', opening: 'other', document: 'test/doc', question: 'whether' })
+  })
+  await page.waitForFunction(() => globalThis.isHeard)
+  const codes = await on(page, ({ errors }) => errors.map(error => error.code ?? String(error)))
+  assert.deepEqual(codes, ['device_failed', 'recovered'])
+})
+
 /** A page that uses as a text what another device has made a map of, and has a second document open. */
 async function pageAtOdds(t) {
   const { refuser, page } = await refusedPage(t)

@@ -18,6 +18,7 @@ import {
   startRecovery,
   tell,
 } from './engine.js'
+import { TidewellError } from './error.js'
 import {
   addToCore,
   adopt,
@@ -139,9 +140,14 @@ export interface Ending {
   readonly finish: (engine: Engine, replica: Replica, branch: StoredBranch) => boolean
 }
 
-/** True when the relay has the document open. */
+/** True when the relay has the document open. Fails with `device_failed` when it could not be loaded again. */
 export function isLive(engine: Engine, replica: Replica): boolean {
+  mustBeLoaded(replica)
   return call(engine, core => core.status(replica.id))[0] === 'live'
+}
+
+function mustBeLoaded({ id, name }: Replica): void {
+  if (id < 0) throw new TidewellError('device_failed', `document "${name}"`)
 }
 
 /** Ends a branch. Answers false when that must wait for news of the branches or the relay. */
@@ -178,8 +184,8 @@ async function putAside(engine: Engine, replica: Replica, code: Code | undefined
   if (engine.isClosed || replica.ending.signal.aborted) return
   const refused = stored.branches.flatMap(branch => branch.rows.slice())
   const isKnown = refused.every(row => replica.aside.has(rowName(row)))
-  if (code === undefined && isKnown && call(engine, core => core.status(replica.id))[0] !== 'refused') {
-    // Others may have ended.
+  if (code === undefined && isKnown && call(engine, core => core.status(replica.id))?.[0] !== 'refused') {
+    // Others may have ended, or the document could not be loaded again.
     call(engine, core => setBranchesAside(core, replica, refused))
     return
   }
@@ -259,6 +265,7 @@ function replaceReplica(engine: Engine, replica: Replica, stored: Stored, own: r
 /** Makes a branch's edits anew; answers false when that must wait for the relay. Fails when it cannot be done. */
 export function mergeNow(engine: Engine, replica: Replica, branch: StoredBranch): boolean {
   if (replica.branching !== undefined || engine.recovery !== undefined) return false
+  mustBeLoaded(replica)
   flush(engine, replica)
   const edits = branch.rows.reduce((sum, row) => sum + row.edits, 0)
   // There may be counts in it.
