@@ -21,28 +21,36 @@ export interface Branch {
   readonly edits: number
   readonly bytes: number
   readonly since: number
-  /** The document as this device has it, with the branch's edits, as a plain value to be read. Fails with `closed`. */
+  /**
+   * The document as this device has it, with the branch's edits, as a plain value to be read. Fails with `closed`, with
+   * `device_full` or `device_failed` as the disk does, or with `recovered` while the module starts anew.
+   */
   open(): Promise<DocValue>
-  /** A Yjs update (v1) with the branch's edits: applied to the document, it makes the branch's content. */
+  /**
+   * A Yjs update (v1) with the branch's edits: applied to the document, it makes the branch's content. Fails with `closed`, or
+   * with `recovered` while the module starts anew.
+   */
   export(): Promise<Uint8Array>
   /**
    * Makes the edits again as new ones of this device, in the same places, without what the relay has of them; the branch
    * is gone then. Text, list elements and deletions are all kept; of an entry of a map, or what this device has counted in
    * a counter, that was set anew meanwhile, one value remains. Waits while offline, and until every tab that has the
    * document open has put aside what it had built on them. Fails with `update_incomplete` when they build on something that
-   * is gone, with `aborted` or `closed`; the branch stays then. When the relay refuses them again, they become a branch again.
+   * is gone, with `update_too_large` when no relay takes as much, with `aborted` or `closed`, with `recovered` when
+   * the module fails meanwhile; the branch stays then. Fails with `device_full` or `device_failed` as the disk does. When the
+   * relay refuses them again, they become a branch again.
    */
   merge(options?: { readonly signal?: AbortSignal }): Promise<void>
   /**
    * Throws these edits away. What joined the branch after it was listed stays. Waits for other tabs as `merge` does. Fails
-   * with `closed`.
+   * with `closed`, with `recovered` when the module fails meanwhile, or with `device_full` or `device_failed` as the disk does.
    */
   drop(): Promise<void>
 }
 
 /** All branches on this device. */
 export interface Branches {
-  /** The branches of all documents, the oldest first. */
+  /** The branches of all documents, the oldest first. Fails with `closed`, or `device_full` or `device_failed` as the disk does. */
   list(): Promise<readonly Branch[]>
   /** Calls when there are other branches than before. Ends with what it answers. */
   onChange(callback: () => void): () => void
