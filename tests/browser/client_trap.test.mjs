@@ -1004,11 +1004,11 @@ test('types that nobody had named are named and edited while the module starts a
   await page.evaluate(holdableReads)
   await openDevice(page)
   const seen = await on(page, async ({ client, doc, errors }) => {
-    await client.doc('test/second')
     doc.map('odd').set('k', 1)
     await doc.saved('device')
     await doc.close()
     const open = await client.doc('test/doc')
+    await client.doc('test/second')
     globalThis.readsLeft = 1
     globalThis.trap = { name: 'core_value', times: 1 }
     try {

@@ -62,7 +62,8 @@ export interface OpenOptions {
 export interface Client {
   /**
    * Opens a document from this device alone: no network is needed. One that is open already is the same object.
-   * Fails with `invalid_name`, `closed`, or `device_failed` when the store cannot be read.
+   * Fails with `invalid_name`, `closed`, or `device_failed` when the store cannot be read, or the module fails with what is
+   * in it.
    */
   doc(name: string): Promise<Doc>
   /** Edits that the relay refused. They are kept on this device until they are merged or dropped. */
