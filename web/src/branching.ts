@@ -11,6 +11,7 @@ import {
   flush,
   holdUntilOnDisk,
   isRecovery,
+  isStartingAnew,
   moduleReady,
   refresh,
   report,
@@ -189,9 +190,8 @@ async function putAside(engine: Engine, replica: Replica, code: Code | undefined
     call(engine, core => setBranchesAside(core, replica, refused))
     return
   }
-  // Edits of this moment build on the others.
-  flush(engine, replica)
-  if (engine.recovery !== undefined) return putAside(engine, replica, code)
+  // Edits of this moment build on the others, and those of whoever is told of them: the draft is thrown away.
+  if (isStartingAnew(engine, [replica])) return putAside(engine, replica, code)
   const own = [...replica.rows.values()]
   const branches =
     code === undefined

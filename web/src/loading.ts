@@ -44,7 +44,9 @@ export async function openings(engine: Engine, document: string): Promise<readon
   return ends.filter(end => !end.includes('/'))
 }
 
-/** Loads a document from this device alone. Fails with `invalid_name`, `closed`, `device_failed`, or as reading the store does. */
+/**
+ * Loads a document from this device alone. Fails with `invalid_name`, `closed`, `device_failed`, or as reading the store does.
+ */
 export async function loadReplica(engine: Engine, replica: Replica): Promise<void> {
   // Who ends a branch waits for those who may not have heard of it.
   await engine.tabs.take(openDuty(replica.name, replica.opening), replica.leaving.signal)
