@@ -192,6 +192,9 @@ async function putAside(engine: Engine, replica: Replica, code: Code | undefined
   }
   // Edits of this moment build on the others, and those of whoever is told of them: the draft is thrown away.
   if (isStartingAnew(engine, [replica])) return putAside(engine, replica, code)
+  // Whoever was told may have closed it. And one that was given up has edits that are in no module.
+  if (engine.isClosed || replica.ending.signal.aborted) return
+  mustBeLoaded(replica)
   const own = [...replica.rows.values()]
   const branches =
     code === undefined
@@ -230,6 +233,8 @@ function refuseWaiting(replica: Replica, reason: Code): () => void {
   replica.waiters.clear()
   if (waiting.length === 0) replica.unheard = reason
   return () => {
+    // Until one of them has heard it: their signals may end meanwhile.
+    if (waiting.length > 0) replica.unheard = reason
     for (const waiter of waiting) waiter.fail(reason)
   }
 }

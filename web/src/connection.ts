@@ -90,7 +90,8 @@ export function keepConnection(url: string, Socket: SocketConstructor, events: C
       token => {
         if (asking !== asked) return
         asking = undefined
-        openSocket(token)
+        // It may have been asked for by a callback that pauses.
+        if (!isPaused) openSocket(token)
       },
       (error: unknown) => {
         if (asking !== asked) return
@@ -138,7 +139,8 @@ export function keepConnection(url: string, Socket: SocketConstructor, events: C
     held = []
     isOpen = false
     events.lost()
-    if (!isPaused && !isClosed) wait()
+    // Whoever was told may have had it begin anew.
+    if (!isPaused && !isClosed && socket === undefined && asking === undefined) wait()
     events.changed()
   }
 

@@ -52,7 +52,9 @@ export async function loadReplica(engine: Engine, replica: Replica): Promise<voi
   await engine.tabs.take(openDuty(replica.name, replica.opening), replica.leaving.signal)
   const open = new Set(await openings(engine, replica.name))
   const stored = await withUnsaved(engine.device, replica)
-  await moduleReady(engine)
+  // Another document that waited for the module may have made it fail again.
+  do await moduleReady(engine)
+  while (engine.recovery !== undefined)
   try {
     addToCore(engine, replica, stored)
     settle(engine)
@@ -198,7 +200,8 @@ async function take(
 ): Promise<void> {
   const { aside } = replica
   const { received, outbox, branches } = await withUnsaved(engine.device, replica)
-  await moduleReady(engine)
+  do await moduleReady(engine)
+  while (engine.recovery !== undefined)
   if (replica.ending.signal.aborted) return
   // Other edits were put aside meanwhile.
   if (aside !== replica.aside) return take(engine, replica, over, wereOver)
@@ -332,6 +335,8 @@ export async function withUnsaved(device: Device, replica: Replica): Promise<Sto
   const unsaved = device.unsaved(replica.name).flatMap(({ row }) => (known.has(rowName(row)) ? [] : row))
   return {
     ...stored,
+    // It may cover those of them that the relay has.
+    cursor: leavingFor.length > 0 ? undefined : stored.cursor,
     outbox: [...stored.outbox.filter(row => !leaving.has(rowName(row))), ...unsaved],
     branches: [...stored.branches, ...leavingFor],
   }
@@ -477,7 +482,8 @@ function isolate(engine: Engine, replica: Replica, rows: readonly Row[]): Row | 
       return true
     }
   }
-  if (!fails(rows.length)) return undefined
+  // Where it fails without any row, too, none is to blame.
+  if (fails(0) || !fails(rows.length)) return undefined
   let [good, bad] = [0, rows.length]
   while (bad - good > 1) {
     const middle = (good + bad) >> 1
