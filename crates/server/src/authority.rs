@@ -10,7 +10,7 @@ use crate::writer::now_ms;
 use parking_lot::{Mutex, RwLock};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tidewell_sync_core::document_name::DocumentName;
 use tidewell_sync_core::protocol::Access;
@@ -32,8 +32,8 @@ pub(crate) struct Tokens {
     expected: Expected,
     keys: RwLock<Arc<Keys>>,
     revocations: RwLock<Revocations>,
-    /// So many of them are not stored, or could not be.
-    unstored: AtomicUsize,
+    /// Those of them that are not stored, or could not be.
+    unstored: Mutex<Vec<Revocation>>,
     /// What was read last, or why it could not be: a fault is told once.
     seen: Mutex<Result<Vec<u8>, String>>,
     /// Counts the changes after which tokens that were accepted are to be looked at again.
@@ -111,7 +111,7 @@ impl Authority {
             expected,
             keys: RwLock::new(Arc::new(keys.keys)),
             revocations: RwLock::new(revoked),
-            unstored: AtomicUsize::new(0),
+            unstored: Mutex::default(),
             seen: Mutex::new(Ok(keys.bytes)),
             generation: AtomicU64::new(0),
             clock: Mutex::new(Clock::new()),
@@ -196,23 +196,23 @@ impl Authority {
         let Authority::Tokens(tokens) = self else { return Revoking::NoPlace };
         let mut revocations = tokens.revocations.write();
         // Nobody need look again, nor the disk be written, for what is known; unless that is known here alone.
-        if revocations.include(&revocation) && tokens.unstored.load(Ordering::Acquire) == 0 {
+        if revocations.include(&revocation) && tokens.unstored.lock().is_empty() {
             return Revoking::Known;
         }
         if !revocations.have_place_for(&revocation) {
             return Revoking::NoPlace;
         }
-        revocations.add(revocation);
-        tokens.unstored.fetch_add(1, Ordering::AcqRel);
+        revocations.add(revocation.clone());
+        tokens.unstored.lock().push(revocation);
         drop(revocations);
         tokens.generation.fetch_add(1, Ordering::AcqRel);
         Revoking::New
     }
 
-    /// A new revocation is stored.
-    pub(crate) fn stored(&self) {
+    /// A new revocation is stored, and what it includes need not be.
+    pub(crate) fn stored(&self, revocation: &Revocation) {
         if let Authority::Tokens(tokens) = self {
-            tokens.unstored.fetch_sub(1, Ordering::AcqRel);
+            tokens.unstored.lock().retain(|unstored| !revocation.includes(unstored));
         }
     }
 

@@ -22,6 +22,28 @@ pub(crate) enum Revocation {
     Documents { pattern: NamePattern, before_s: u64 },
 }
 
+impl Revocation {
+    /// True when another one revokes nothing else.
+    pub(crate) fn includes(&self, other: &Revocation) -> bool {
+        use Revocation::{Documents, Everything, Subject, Token};
+        match (self, other) {
+            (
+                Everything { before_s },
+                Everything { before_s: other_s } | Subject { before_s: other_s, .. },
+            )
+            | (Everything { before_s }, Documents { before_s: other_s, .. }) => before_s >= other_s,
+            (Subject { subject, before_s }, Subject { subject: other, before_s: other_s }) => {
+                subject == other && before_s >= other_s
+            }
+            (Token { token_id }, Token { token_id: other }) => token_id == other,
+            (Documents { pattern, before_s }, Documents { pattern: other, before_s: other_s }) => {
+                pattern.covers(other) && before_s >= other_s
+            }
+            _ => false,
+        }
+    }
+}
+
 /// All of it.
 #[derive(Debug, Default)]
 pub(crate) struct Revocations {
@@ -144,6 +166,32 @@ mod tests {
         assert!(revocations.cover(&claims("ada", "1", Some(99))), "hers reaches further");
         revocations.add(Revocation::Everything { before_s: 40 });
         assert!(revocations.cover(&claims("bob", "1", Some(59))));
+    }
+
+    #[test]
+    fn one_includes_another_that_revokes_nothing_else() {
+        let token = || Revocation::Token { token_id: "7".to_owned() };
+        let all = |before_s| Revocation::Everything { before_s };
+        for (wide, narrow) in [
+            (all(20), all(10)),
+            (all(20), subject("ada", 20)),
+            (all(20), documents("acme/**", 20)),
+            (subject("ada", 20), subject("ada", 10)),
+            (token(), token()),
+            (documents("acme/**", 20), documents("acme/list/*", 20)),
+        ] {
+            assert!(wide.includes(&narrow), "{wide:?} {narrow:?}");
+            assert!(wide == narrow || !narrow.includes(&wide), "{wide:?} {narrow:?}");
+        }
+        for (one, other) in [
+            (subject("ada", 20), subject("bob", 10)),
+            (subject("ada", 20), subject("ada", 21)),
+            (all(20), token()),
+            (token(), Revocation::Token { token_id: "8".to_owned() }),
+            (documents("acme/**", 20), documents("acme/list", 21)),
+        ] {
+            assert!(!one.includes(&other), "{one:?} {other:?}");
+        }
     }
 
     #[test]

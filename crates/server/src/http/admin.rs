@@ -84,7 +84,7 @@ fn answer(relay: &Relay, answer: Result<Value, Refusal>) -> Response {
     }
 }
 
-async fn revoked(relay: &Relay, address: IpAddr, request: Request) -> Result<Value, Refusal> {
+async fn revoked(relay: &Arc<Relay>, address: IpAddr, request: Request) -> Result<Value, Refusal> {
     let pass = relay.authority.admit(bearer(request.headers()))?;
     if !pass.administers_something() {
         return Err(Code::Forbidden.into());
@@ -127,14 +127,24 @@ async fn revoked(relay: &Relay, address: IpAddr, request: Request) -> Result<Val
         _ => relay.connections.nudge_all(),
     }
     tracing::info!(by = pass.subject().unwrap_or(""), %address, ?revocation, "tokens are revoked");
-    if relay.writer.revoke(revocation).await.is_err() {
+    let storing = {
+        let relay = relay.clone();
+        async move {
+            let is_stored = relay.writer.revoke(revocation.clone()).await.is_ok();
+            if is_stored {
+                relay.authority.stored(&revocation);
+            }
+            is_stored
+        }
+    };
+    // Whoever asked may go meanwhile.
+    if !tokio::spawn(storing).await.unwrap_or(false) {
         return Err(Refusal::new(
             Code::StorageUnavailable,
             "it is revoked until the relay restarts, but could not be stored: send it again, with a new token if \
              yours is revoked too",
         ));
     }
-    relay.authority.stored();
     Ok(json!({ "revoked": true }))
 }
 
