@@ -155,8 +155,12 @@ pub(crate) async fn serve(
         let arrived = Arrived { standing: visitor.standing, meter };
         let asking = asked.clone();
         let service = service_fn(move |request| {
-            asking.asks();
-            answer(&app, visitor.address, &arrived, request)
+            let (asking, answering) = (asking.clone(), answer(&app, visitor.address, &arrived, request));
+            async move {
+                let answer = answering.await;
+                asking.has_asked();
+                answer
+            }
         });
         let connection = http.serve_connection(TokioIo::new(io), service).with_upgrades();
         let (mut stopped, metrics) = (stopped.clone(), metrics.clone());
@@ -180,7 +184,7 @@ pub(crate) async fn serve(
 #[derive(Clone)]
 struct Asked {
     meter: Meter,
-    /// What had come with its last request; `usize::MAX` before the first.
+    /// What had come when its last request was answered; `usize::MAX` before the first was.
     bytes: Arc<AtomicUsize>,
 }
 
@@ -189,7 +193,7 @@ impl Asked {
         Asked { meter, bytes: Arc::new(AtomicUsize::new(usize::MAX)) }
     }
 
-    fn asks(&self) {
+    fn has_asked(&self) {
         self.bytes.store(self.meter.bytes(), Ordering::Relaxed);
     }
 
