@@ -281,8 +281,8 @@ fn prunable(
     // two sizes does not overflow.
     let bytes_max = match tenant_bytes_max {
         Some(_) => {
-            "min(?2, CAST(history_bytes * min(1.0, 1.0 * ?3 / max(1, sum(history_bytes)
-                OVER (PARTITION BY substr(name, 1, instr(name || '/', '/') - 1)))) AS INTEGER))"
+            "iif(sum(history_bytes) OVER tenant <= ?3, ?2,
+                min(?2, CAST(1.0 * history_bytes * ?3 / (sum(history_bytes) OVER tenant) AS INTEGER)))"
         }
         None => "min(?2, ?3)",
     };
@@ -290,6 +290,7 @@ fn prunable(
         "WITH bounded AS (
             SELECT id, name, history_bytes, snapshot.sequence AS covered, {bytes_max} AS bytes_max
             FROM document JOIN snapshot ON snapshot.document = id
+            WINDOW tenant AS (PARTITION BY substr(name, 1, instr(name || '/', '/') - 1))
          )
          SELECT name, bytes_max FROM bounded
          WHERE history_bytes > bytes_max

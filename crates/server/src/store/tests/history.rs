@@ -180,6 +180,10 @@ async fn the_documents_of_a_tenant_that_have_too_long_histories_together_have_sh
     for unbounded in [Some(4_000), None] {
         assert_eq!(readers.prunable(history, unbounded).await.unwrap(), []);
     }
+    let old = History { since_ms: 101, ..history };
+    let unbounded = names[..3].iter().map(|name| (name.clone(), old));
+    let prunable = readers.prunable(old, Some(4_000)).await.unwrap();
+    assert_eq!(prunable, unbounded.collect::<Vec<_>>(), "what is added meanwhile has room");
     let prunable = readers.prunable(history, Some(3_000)).await.unwrap();
     let kept = |bytes_max| History { bytes_max, ..history };
     assert_eq!(prunable, [(names[0].clone(), kept(2_250)), (names[1].clone(), kept(750))]);
