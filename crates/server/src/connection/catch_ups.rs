@@ -49,8 +49,11 @@ struct Ready {
     left: LeftBehind,
     /// What the member knows until it has the last part.
     known: u64,
-    catch_up: CatchUp,
-    sent: usize,
+    /// What it knows then.
+    through: u64,
+    /// Those that are not sent. The others are given up: not all who share them are as slow.
+    parts: VecDeque<Bytes>,
+    owner: Owner,
 }
 
 impl CatchUps {
@@ -62,7 +65,12 @@ impl CatchUps {
 
     /// What is kept for the client.
     pub(super) fn held_bytes(&self) -> usize {
-        self.ready.iter().map(|ready| ready.catch_up.owner.share(ready.bytes_left())).sum()
+        self.ready.iter().map(|ready| ready.owner.share(ready.bytes_left())).sum()
+    }
+
+    /// Others share some of it: when they have gone it counts for more.
+    pub(super) fn is_shared(&self) -> bool {
+        self.ready.iter().any(|ready| matches!(ready.owner, Owner::Holders(_)))
     }
 
     pub(super) fn push(&mut self, left: LeftBehind, behind: Behind) {
@@ -86,7 +94,7 @@ impl CatchUps {
             }
             let part = ready.next_part();
             self.bytes -= part.bytes();
-            if ready.sent < ready.catch_up.parts.len() {
+            if !ready.parts.is_empty() {
                 self.ready.push_back(ready);
             }
             return Some(Ok(part));
@@ -113,8 +121,9 @@ impl CatchUps {
                 Behind::StateVector(_) => 0,
             };
             match Box::pin(catch_up(&left.room, readers, registered, &behind)).await {
-                Ok(catch_up) => {
-                    let ready = Ready { left, known, catch_up, sent: 0 };
+                Ok(CatchUp { through, parts, owner }) => {
+                    let parts = parts.iter().cloned().collect();
+                    let ready = Ready { left, known, through, parts, owner };
                     self.bytes += ready.bytes_left();
                     self.ready.push_back(ready);
                 }
@@ -134,15 +143,14 @@ impl CatchUps {
 
 impl Ready {
     fn bytes_left(&self) -> usize {
-        self.catch_up.parts.iter().skip(self.sent).map(Bytes::len).sum()
+        self.parts.iter().map(Bytes::len).sum()
     }
 
     fn next_part(&mut self) -> Part {
-        let update = self.catch_up.parts.get(self.sent).cloned();
-        self.sent += 1;
-        let is_last = self.sent >= self.catch_up.parts.len();
+        let update = self.parts.pop_front();
         let LeftBehind { channel, room, member } = &self.left;
-        let through = if is_last { room.caught_up(*member, self.catch_up.through) } else { self.known };
-        Part { channel: *channel, through, update, owner: self.catch_up.owner.clone() }
+        let is_last = self.parts.is_empty();
+        let through = if is_last { room.caught_up(*member, self.through) } else { self.known };
+        Part { channel: *channel, through, update, owner: self.owner.clone() }
     }
 }

@@ -7,8 +7,8 @@ use super::End;
 use crate::catch_up::Owner;
 use crate::connections::Registered;
 use crate::limits::{
-    CLOSE_WITHIN, COUNT_AGAIN_EVERY, FRAMES_AT_ONCE_BYTES, FRAMES_AT_ONCE_MAX, HALF_MESSAGE_STEP_BYTES,
-    PING_AFTER, SENT_FRAME_BYTES_MAX, SILENCE_MAX,
+    CLOSE_WITHIN, FRAMES_AT_ONCE_BYTES, FRAMES_AT_ONCE_MAX, HALF_MESSAGE_STEP_BYTES, PING_AFTER,
+    SENT_FRAME_BYTES_MAX, SILENCE_MAX,
 };
 use crate::meter::Meter;
 use crate::metrics::Metrics;
@@ -171,13 +171,12 @@ impl Socket {
         self.outgoing.iter().map(bytes).sum::<usize>() + self.long_frame_bytes
     }
 
-    /// When what waits to be written is to be counted again: those with whom it is shared may have gone.
-    pub(super) fn counts_again_at(&self) -> Option<Instant> {
-        let is_shared = |outgoing: &Outgoing| {
+    /// Others share some of what waits to be written: when they have gone it counts for more.
+    pub(super) fn is_shared(&self) -> bool {
+        self.outgoing.iter().any(|outgoing| {
             let (Outgoing::Shared(_, owner) | Outgoing::Stock(_, owner)) = outgoing else { return false };
             matches!(owner, Owner::Holders(_))
-        };
-        self.outgoing.iter().any(is_shared).then(|| Instant::now() + COUNT_AGAIN_EVERY)
+        })
     }
 
     /// Bytes that have come of a message that is not whole, about: the buffers below begin with others, and a frame's head
@@ -269,6 +268,8 @@ impl Socket {
             if let (Some(first), Some(registered)) = (self.outgoing.front(), registered) {
                 let more = first.frame_bytes().saturating_sub(SENT_FRAME_BYTES_MAX + self.long_frame_bytes);
                 if more > 0 && registered.is_held_back() {
+                    // What came before it leaves.
+                    let _ = socket.as_mut().poll_flush(context)?;
                     return Ok(());
                 }
                 self.long_frame_bytes += more;

@@ -8,8 +8,8 @@ use super::{End, unshared};
 use crate::authority::Pass;
 use crate::connections::Registered;
 use crate::limits::{
-    CHANNEL_BYTES, HALF_MESSAGE_STEP_BYTES, HELLO_WITHIN, MESSAGES_AT_ONCE_MAX, OUTGOING_BYTES_MAX,
-    REPLIES_BYTES_MAX, SENT_FRAME_BYTES_MAX,
+    CHANNEL_BYTES, COUNT_AGAIN_EVERY, HALF_MESSAGE_STEP_BYTES, HELLO_WITHIN, MESSAGES_AT_ONCE_MAX,
+    OUTGOING_BYTES_MAX, REPLIES_BYTES_MAX, SENT_FRAME_BYTES_MAX,
 };
 use crate::meter::Meter;
 use crate::quotas::Tenant;
@@ -31,6 +31,7 @@ use tidewell_sync_core::protocol::{
 use tidewell_sync_core::room::{MemberId, Outgoing, PushKind};
 use tidewell_sync_core::state_vector::StateVector;
 use tokio::task::yield_now;
+use tokio::time::Instant;
 
 struct Connection {
     relay: Arc<Relay>,
@@ -111,7 +112,9 @@ impl Connection {
                 // Others on this thread first.
                 yield_now().await;
             }
-            let looks = [waits_until, self.pace.tells_at(is_heard), self.socket.counts_again_at()];
+            let is_shared = self.socket.is_shared() || self.catch_ups.is_shared();
+            let counts_at = is_shared.then(|| Instant::now() + COUNT_AGAIN_EVERY);
+            let looks = [waits_until, self.pace.tells_at(is_heard), counts_at];
             let look_at = looks.into_iter().flatten().min();
             let intent = Intent { may_read, has_more: self.has_more(), goes_on, look_at };
             let event = self.socket.next(&self.registered, intent).await;

@@ -7,7 +7,7 @@ use super::{End, unshared};
 use crate::authority::Pass;
 use crate::catch_up::{CatchUpError, Owner, catch_up};
 use crate::connections::Registered;
-use crate::limits::{HALF_MESSAGE_STEP_BYTES, MESSAGES_AT_ONCE_MAX, QUESTION_UPDATES};
+use crate::limits::{COUNT_AGAIN_EVERY, HALF_MESSAGE_STEP_BYTES, MESSAGES_AT_ONCE_MAX, QUESTION_UPDATES};
 use crate::meter::Meter;
 use crate::metrics::Limit;
 use crate::pace::Bucket;
@@ -130,8 +130,8 @@ impl Connection {
                 // Others on this thread first.
                 yield_now().await;
             }
-            let (told, counted) = (self.tell_presence(), self.socket.counts_again_at());
-            let looks = [waits_until, told, counted, self.pace.tells_at(is_heard)];
+            let counts_at = self.socket.is_shared().then(|| Instant::now() + COUNT_AGAIN_EVERY);
+            let looks = [waits_until, counts_at, self.tell_presence(), self.pace.tells_at(is_heard)];
             let look_at = looks.into_iter().flatten().min();
             let intent = Intent { may_read, has_more: self.may_catch_up(), goes_on, look_at };
             let event = self.socket.next(&self.registered, intent).await;
