@@ -858,6 +858,24 @@ test('a wait that its signal ends, before or after a refusal, takes no news of i
   }
 })
 
+test('a wait that is ended by whoever is told of a refusal first takes no news of it away from the next one', async t => {
+  const { page } = await refusedPage(t)
+  const codes = await on(page, async ({ doc }) => {
+    const ending = new AbortController()
+    doc.text('notes').insert(0, 'refused')
+    // The document is there without the edit, and nobody who waits knows yet.
+    doc.watch(
+      value => value.notes,
+      () => ending.abort(),
+    )
+    const outcomes = await Promise.allSettled([doc.saved('relay', { signal: ending.signal })])
+    // Once is enough.
+    for (let wait = 0; wait < 2; wait += 1) outcomes.push(...(await Promise.allSettled([doc.saved('relay')])))
+    return outcomes.map(({ reason }) => reason?.code)
+  })
+  assert.deepEqual(codes, ['aborted', 'update_too_large', undefined])
+})
+
 test('whoever waits for the disk hears once that an edit was set aside', async t => {
   const page = await (await startPages(t)).page(trappableModule)
   await page.evaluate(poisonRows)
