@@ -4,7 +4,16 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
-import { failingReads, on, openDevice, startPages, storeContent, until } from './client_page.mjs'
+import {
+  failingReads,
+  hasKeeper,
+  on,
+  openDevice,
+  startPages,
+  storeContent,
+  until,
+  untilAnswered,
+} from './client_page.mjs'
 import { openRefuser } from './refuser.mjs'
 import { startRelay, temporaryFolder } from './relay.mjs'
 
@@ -940,24 +949,62 @@ test('a document that makes every module fail is given up, and the others go on'
   assert.deepEqual(seen, ['device_failed', 'waits', 'resolved', 'xy', 'x', ['device_failed', 'recovered']])
 })
 
+/** From now on the module fails with each document whose name ends with ü. */
+const poisonName = () => {
+  // It encodes the name when the document is added, and nothing else of the kind.
+  const { encodeInto } = TextEncoder.prototype
+  TextEncoder.prototype.encodeInto = function (text, bytes) {
+    if (text === 'ü') throw new WebAssembly.RuntimeError('unreachable (injected)')
+    return encodeInto.call(this, text, bytes)
+  }
+}
+
 test('a document with which the module fails when it is opened is not, and the others go on', async t => {
   const page = await (await startPages(t)).page(trappableModule)
   await openDevice(page)
+  await page.evaluate(poisonName)
   const seen = await on(page, async ({ client, doc, errors }) => {
     doc.text('notes').insert(0, 'x')
     await doc.saved('device')
-    // The module encodes the name when the document is added, and nothing else of the kind.
-    const { encodeInto } = TextEncoder.prototype
-    TextEncoder.prototype.encodeInto = function (text, bytes) {
-      if (text === 'ü') throw new WebAssembly.RuntimeError('unreachable (injected)')
-      return encodeInto.call(this, text, bytes)
-    }
     const code = await client.doc('test/ü').catch(error => error.code)
     doc.text('notes').insert(1, 'y')
     await doc.saved('device')
     return [code, doc.text('notes').toString(), errors.map(error => error.code)]
   })
   assert.deepEqual(seen, ['device_failed', 'xy', ['device_failed', 'recovered']])
+})
+
+test('no row is set aside for a document with which the module fails without any', async t => {
+  const relay = await startRelay(t, { data: await temporaryFolder(t) })
+  const page = await (await startPages(t)).page()
+  await openDevice(page, { document: 'test/ü', url: relay.url })
+  await untilAnswered(page, hasKeeper)
+  await on(page, async ({ client, doc }) => {
+    doc.text('notes').insert(0, 'sent')
+    await doc.saved('relay')
+    client.pause()
+    for (const text of ['un', 'sent']) {
+      doc.text('unsent').insert(0, text)
+      await doc.saved('device')
+    }
+    await client.close()
+  })
+  const before = await storeContent(page)
+  assert.ok(before.received.keys.length > 0 && before.outbox.keys.length > 1)
+  await page.evaluate(poisonName)
+  const seen = await page.evaluate(async () => {
+    const { open } = await import('/dist/index.js')
+    const errors = []
+    const client = await open({ onError: error => errors.push(error.code) })
+    errors.push(await client.doc('test/ü').catch(error => error.code))
+    await client.close()
+    return errors
+  })
+  assert.deepEqual(seen, ['device_failed', 'recovered', 'device_failed'])
+  assert.deepEqual(await storeContent(page), before)
+  await page.reload()
+  await openDevice(page, { document: 'test/ü' })
+  assert.deepEqual(await on(page, ({ doc }) => ({ ...doc.value })), { notes: 'sent', unsent: 'sentun' })
 })
 
 test('documents are loaded anew though another client of the page throws the module away meanwhile', async t => {
