@@ -1007,6 +1007,58 @@ test('no row is set aside for a document with which the module fails without any
   assert.deepEqual(await on(page, ({ doc }) => ({ ...doc.value })), { notes: 'sent', unsent: 'sentun' })
 })
 
+test('documents that wait for the same module are opened, though it fails with a row of the first one', async t => {
+  const pages = await startPages(t)
+  const first = await pages.page()
+  for (const [document, word] of [
+    ['test/a', 'poison'],
+    ['test/b', 'fine'],
+  ]) {
+    await openDevice(first, { document })
+    await on(
+      first,
+      async ({ client, doc }, word) => {
+        doc.map('words').set('early', 'fine')
+        await doc.saved('device')
+        doc.map('words').set('k', word)
+        await client.close()
+      },
+      word,
+    )
+  }
+  await first.close()
+  const page = await pages.page(trappableModule)
+  await page.evaluate(holdableReads)
+  await openDevice(page)
+  await page.evaluate(poisonRows)
+  const seen = await on(page, async ({ client, doc, errors }) => {
+    const later = () => new Promise(resolve => setTimeout(resolve, 10))
+    globalThis.readsLeft = 0
+    globalThis.trap = { name: 'core_value', times: 1 }
+    try {
+      doc.value
+    } catch {
+      // That it starts anew.
+    }
+    while (!globalThis.isKept()) await later()
+    const opening = []
+    for (const name of ['test/a', 'test/b']) {
+      const before = globalThis.readsLeft
+      opening.push(client.doc(name))
+      // It has been read, and waits for the module.
+      while (globalThis.readsLeft === before) await later()
+    }
+    globalThis.goOn()
+    const outcomes = await Promise.allSettled(opening)
+    const words = outcomes.map(({ value, reason }) => value?.value.words ?? reason.code)
+    return [words, errors.map(error => error.code)]
+  })
+  assert.deepEqual(seen, [
+    [{ early: 'fine' }, { early: 'fine', k: 'fine' }],
+    ['recovered', 'device_corrupt', 'recovered'],
+  ])
+})
+
 test('documents are loaded anew though another client of the page throws the module away meanwhile', async t => {
   const page = await (await startPages(t)).page(trappableModule)
   await page.evaluate(holdableReads)
