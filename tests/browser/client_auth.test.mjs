@@ -137,6 +137,29 @@ test('a token that is late replaces none of a newer connection', async t => {
   assert.deepEqual(await on(page, ({ errors }) => errors), [])
 })
 
+test('whoever is asked for a token may pause, and no connection is made with it then', async t => {
+  const { relay, page } = await start(t)
+  await openWith(page, relay, asked => {
+    if (asked === 2) globalThis.devices.a.client.pause()
+    const token = globalThis.mint('write', '1h')
+    globalThis.lastToken = token
+    return token
+  })
+  await until(page, ({ doc }) => doc.status.link === 'live')
+  const seen = await on(page, async ({ client, doc, links }) => {
+    client.pause()
+    client.resume()
+    await globalThis.lastToken
+    await new Promise(resolve => setTimeout(resolve, 0))
+    return [doc.status.link, links.at(-1)]
+  })
+  assert.deepEqual(seen, ['offline', 'offline'])
+  assert.deepEqual(await counts(page), [2, 1])
+  await on(page, ({ client }) => client.resume())
+  await until(page, ({ links }) => links.at(-1) === 'live')
+  assert.deepEqual(await counts(page), [3, 2])
+})
+
 for (const [what, auth] of [
   ['a token that the relay does not accept', () => 'e30.e30.e30'],
   ['an auth that yields no token', () => undefined],

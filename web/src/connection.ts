@@ -85,13 +85,13 @@ export function keepConnection(url: string, Socket: SocketConstructor, events: C
       return
     }
     const asked = events.token()
-    asking = asked
+    // Whoever was asked may have paused.
+    if (!isPaused) asking = asked
     asked.then(
       token => {
         if (asking !== asked) return
         asking = undefined
-        // It may have been asked for by a callback that pauses.
-        if (!isPaused) openSocket(token)
+        openSocket(token)
       },
       (error: unknown) => {
         if (asking !== asked) return
