@@ -203,7 +203,11 @@ impl Authority {
             return Revoking::NoPlace;
         }
         revocations.add(revocation.clone());
-        tokens.unstored.lock().push(revocation);
+        let mut unstored = tokens.unstored.lock();
+        // Of one that is sent again and again while the disk fails, one is kept.
+        unstored.retain(|other| !revocation.includes(other));
+        unstored.push(revocation);
+        drop(unstored);
         drop(revocations);
         tokens.generation.fetch_add(1, Ordering::AcqRel);
         Revoking::New

@@ -323,7 +323,7 @@ pub(crate) const MEMORY_MAX_MIN: u64 = 64 << 20;
 /// The memory that is taken is looked at so often: it grows by some ten megabytes meanwhile.
 pub(crate) const MEMORY_EVERY: Duration = Duration::from_millis(100);
 
-/// The allocator keeps no freed block that is larger: to have it anew costs the system less than a copy of it does.
+/// The allocator keeps no freed block that is larger. Only long messages, and documents that are loaded, have such.
 pub(crate) const KEPT_BLOCK_BYTES_MAX: i32 = 1 << 20;
 
 /// After the allocator has given back what it keeps, it is left alone for so many times as long as that took: where nothing

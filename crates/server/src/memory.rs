@@ -52,8 +52,8 @@ fn total_bytes(info: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// What is asked of glibc's allocator, which else keeps much of what was freed: after values of many megabytes 200 MB of
-/// 320 (2026-11). It counts as taken, and would keep everybody out. Others are left as they are.
+/// What is asked of glibc's allocator, which else keeps much of what was freed: after values of many megabytes 145 MB of
+/// 320, in the midst of its heaps alone (2026-11). It counts as taken, and would keep everybody out. Others are left as they are.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[expect(unsafe_code, reason = "two calls of the C library that take numbers, at any time on any thread")]
 pub(crate) mod allocator {

@@ -83,20 +83,24 @@ fn cn2_a_clock_that_is_set_back_keeps_no_document_closed() {
     ));
 }
 
-#[test]
-fn rp15_the_answer_to_an_opening_of_before_is_not_taken_for_that_to_the_last() {
+/// A client that a relay has let in, and that has asked for one document.
+fn opening() -> (Client, ReplicaId, DocumentName) {
     let name = DocumentName::parse("a/0").unwrap();
     let mut client = Client::new();
     client.connected(String::new(), 0);
     client.frame(welcome(0), 0);
     let id = client.add(Replica::new(name.clone(), 0, 1));
+    (client, id, name)
+}
+
+#[test]
+fn rp15_the_answer_to_an_opening_of_before_is_not_taken_for_that_to_the_last() {
+    let (mut client, id, name) = opening();
     client.replace(id, Replica::new(name, 0, 2));
     client.drain();
     let opened = |resume| {
-        let mut out = Vec::new();
         let (channel, access, epoch, sequence) = (0, Access::Write, 1, 0);
-        RelayMessage::Opened { channel, access, epoch, sequence, resume }.write(&mut out);
-        Bytes::from(out)
+        on_channel_0(&RelayMessage::Opened { channel, access, epoch, sequence, resume })
     };
     client.frame(opened(Resume::NeedsStateVector), 0);
     assert_eq!(said(&mut client), [], "it is the first one's");
@@ -114,11 +118,7 @@ fn on_channel_0(message: &RelayMessage) -> Bytes {
 
 #[test]
 fn rp15_a_refused_push_of_an_opening_before_does_not_refuse_the_last_one() {
-    let name = DocumentName::parse("a/0").unwrap();
-    let mut client = Client::new();
-    client.connected(String::new(), 0);
-    client.frame(welcome(0), 0);
-    let id = client.add(Replica::new(name.clone(), 0, 1));
+    let (mut client, id, name) = opening();
     let opened = |sequence| {
         let (channel, access, epoch, resume) = (0, Access::Write, 1, Resume::Continues);
         on_channel_0(&RelayMessage::Opened { channel, access, epoch, sequence, resume })
@@ -135,11 +135,7 @@ fn rp15_a_refused_push_of_an_opening_before_does_not_refuse_the_last_one() {
 
 #[test]
 fn rp15_the_refusal_of_an_opening_before_is_not_taken_for_the_answer_to_the_last() {
-    let name = DocumentName::parse("a/0").unwrap();
-    let mut client = Client::new();
-    client.connected(String::new(), 0);
-    client.frame(welcome(0), 0);
-    let id = client.add(Replica::new(name.clone(), 0, 1));
+    let (mut client, id, name) = opening();
     client.replace(id, Replica::new(name, 0, 2));
     client.frame(on_channel_0(&RelayMessage::Refused { channel: 0, number: 0, code: Code::LoadFailed }), 0);
     assert_eq!(client.replica(id).unwrap().link(), Link::Opening);
