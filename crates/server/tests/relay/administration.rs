@@ -100,6 +100,29 @@ async fn tk6_a_revoked_token_ends_its_connections_and_lets_nobody_in_after_a_res
     assert_eq!(refused(&relay, &bobs_other).await, Code::TokenRevoked);
 }
 
+#[test]
+fn what_is_revoked_already_is_answered_without_a_write() {
+    let (_folder, data) = data();
+    let issuer = Issuer::new();
+    let relay = start(&data, &issuer);
+    let admin = issuer.token("ops", &[("admin", "**")]);
+    let store = rusqlite::Connection::open(data.join("tidewell.db")).unwrap();
+    // What others write changes it.
+    let version = || store.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0)).unwrap();
+    let revoke =
+        |body: Value| assert_eq!(done(&relay, "/v1/revoke", &admin, &body), json!({ "revoked": true }));
+    let before = version();
+    revoke(json!({ "document": "acme/**", "issued_before": 20 }));
+    revoke(json!({ "subject": "ada", "issued_before": 20 }));
+    let written = version();
+    assert_ne!(written, before);
+    revoke(json!({ "document": "acme/list/*", "issued_before": 20 }));
+    revoke(json!({ "subject": "ada", "issued_before": 19 }));
+    assert_eq!(version(), written);
+    revoke(json!({ "subject": "ada", "issued_before": 21 }));
+    assert_ne!(version(), written);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tk9_a_revoked_document_is_closed_to_tokens_of_before_and_everything_else_goes_on() {
     let (_folder, data) = data();
